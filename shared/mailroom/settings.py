@@ -1,0 +1,93 @@
+"""Settings come from the environment, checked all at once before anything starts.
+
+Invariant: a setting has a unit in its description, a default or the words "required", and is read
+here and in each service's `settings.py` alone.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, SecretStr, UrlConstraints, ValidationError
+from pydantic_core import ErrorDetails, Url
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DatabaseUrl = Annotated[Url, UrlConstraints(allowed_schemes=["postgresql"])]
+BrokerUrl = Annotated[Url, UrlConstraints(allowed_schemes=["amqp", "amqps"])]
+
+
+class CommonSettings(BaseSettings):
+    """What every service reads: MAILROOM_…"""
+
+    model_config = SettingsConfigDict(env_prefix="MAILROOM_", extra="ignore")
+
+    objects: str = Field(description="object store: a folder's path or file:// URL; required")
+    tls_ca_file: Path | None = Field(
+        default=None, description="PEM file of certificate authorities trusted beside the system's"
+    )
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: str = Field(default="json", pattern="^(json|text)$")
+
+
+class ServiceSettings(BaseSettings):
+    """What each service reads under its own prefix, MAILROOM_<SERVICE>_…"""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    database_url: DatabaseUrl = Field(
+        description="postgresql://mailroom_<service>:…@host:port/database, its own role; required"
+    )
+    broker_url: BrokerUrl = Field(
+        description="amqp://<service>:…@host:port/vhost, its own broker user; required"
+    )
+    http: str = Field(
+        default="127.0.0.1:0",
+        pattern=r"^[^:]+:\d+$",
+        description="host:port of /metrics, /healthz, /readyz; port 0 takes a free one",
+    )
+    batch: int = Field(default=100, ge=1, le=500, description="events a transaction, at most")
+    tries: int = Field(
+        default=12, ge=1, le=100, description="how often an event is tried before it is parked"
+    )
+    retention_days: int = Field(
+        default=30, ge=1, description="days that published events are kept for replay"
+    )
+
+
+class OwnerSettings(BaseSettings):
+    """What `mailroom migrate` reads: the roles that may create. No service has them."""
+
+    model_config = SettingsConfigDict(env_prefix="MAILROOM_OWNER_", extra="ignore")
+
+    database_url: DatabaseUrl = Field(description="postgresql://mailroom:…, the owner; required")
+    broker_url: BrokerUrl = Field(description="amqp:// with configure rights; required")
+
+
+class SettingsRefused(Exception):
+    """Settings that cannot be used; each line names variable, value and remedy."""
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S]) -> S:
+    """Read `settings` from the environment. Raises SettingsRefused with every fault at once."""
+    try:
+        return settings()
+    except ValidationError as invalid:
+        prefix = settings.model_config.get("env_prefix", "")
+        raise SettingsRefused(
+            "; ".join(_fault(settings, prefix, error) for error in invalid.errors())
+        ) from None
+
+
+def _fault(settings: type[BaseSettings], prefix: str, error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    variable = prefix + name.upper()
+    field = settings.model_fields.get(name)
+    wanted = field.description if field and field.description else error["msg"]
+    if error["type"] == "missing":
+        return f"{variable} is not set: {wanted}"
+    secret = field is not None and field.annotation is SecretStr
+    value = "…" if secret or "url" in name else os.environ.get(variable, "")
+    return f"{variable} is {value!r}: {error['msg']} ({wanted})"
