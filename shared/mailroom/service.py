@@ -7,6 +7,7 @@ Invariant: this is a table of contents, plain data. What it says is done by `mai
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -109,3 +110,26 @@ class Service(Generic[S]):
     subscriptions: tuple[Subscription, ...] = ()
     tasks: tuple[Task, ...] = ()
     trace: Trace | None = None
+
+
+class ServiceUnknown(Exception):
+    """No installed package has a service of this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        super().__init__(f"service {name!r} is not installed: give one of {', '.join(known)}")
+
+
+def installed() -> dict[str, Service[Any]]:
+    """Every installed service by name, found by the entry points `mailroom.services`."""
+    return {point.name: point.load() for point in entry_points(group="mailroom.services")}
+
+
+def named(names: Sequence[str]) -> list[Service[Any]]:
+    """The services of these names; `all` is each one. Raises ServiceUnknown."""
+    points = {point.name: point for point in entry_points(group="mailroom.services")}
+    wanted = sorted(points) if list(names) == ["all"] else list(names)
+    for name in wanted:
+        if name not in points:
+            raise ServiceUnknown(name, [*sorted(points), "all"])
+    return [points[name].load() for name in wanted]

@@ -1,0 +1,97 @@
+"""`mailroom …`: finds the commands of all installed services and runs them.
+
+Invariant: a person's mistake is answered by one line on standard error that names field, value and
+remedy, and by exit code 2; never by a traceback.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+import click
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mailroom import database, settings
+
+T = TypeVar("T")
+S = TypeVar("S", bound=settings.ServiceSettings)
+
+
+class Refusal(click.ClickException):
+    """A person's mistake, told in one line."""
+
+    exit_code = 2
+
+
+def refuse(field: str, value: object, remedy: str) -> Refusal:
+    """To raise: `mailroom: <field> '<value>': <remedy>`, exit code 2."""
+    return Refusal(f"{field} {str(value)!r}: {remedy}")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine to its end."""
+    return asyncio.run(work)
+
+
+@asynccontextmanager
+async def connected(of: type[S]) -> AsyncIterator[tuple[AsyncConnection, S]]:
+    """One transaction with a service's own role: committed at the end, rolled back on an error."""
+    loaded = settings.load(of)
+    connections = database.engine(loaded.database_url, "mailroom command", connections=1)
+    try:
+        async with connections.begin() as tx:
+            yield tx, loaded
+    finally:
+        await connections.dispose()
+
+
+class _Commands(click.Group):
+    """Commands from the entry points `mailroom.commands`, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, sorted."""
+        found = {point.name for point in entry_points(group="mailroom.commands")}
+        return sorted(found | set(super().list_commands(ctx)))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one that is asked for."""
+        for point in entry_points(group="mailroom.commands", name=cmd_name):
+            command: click.Command = point.load()
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.command(cls=_Commands)
+@click.version_option(package_name="mailroom", message="%(version)s")
+def mailroom() -> None:
+    """The e-mail backbone of an ERP."""
+
+
+def main() -> None:
+    """The console script: one line and exit code 2 for what a person can mend."""
+    try:
+        mailroom(prog_name="mailroom", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.exceptions.NoArgsIsHelpError as help_:
+        help_.show()
+        sys.exit(2)
+    except click.Abort:
+        _end("stopped", 130)
+    except click.ClickException as refusal:
+        _end(refusal.format_message(), 2)
+    except settings.SettingsRefused as refusal:
+        _end(str(refusal), 2)
+    except DBAPIError as failed:
+        _end(f"database: {failed.orig}", 1)
+    except OSError as failed:
+        _end(str(failed), 1)
+
+
+def _end(line: str, code: int) -> None:
+    click.echo(f"mailroom: {' '.join(line.split())}", err=True)
+    sys.exit(code)

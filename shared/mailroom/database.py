@@ -1,0 +1,52 @@
+"""Connections to PostgreSQL.
+
+Invariant: a connection whose server cannot write is dropped, not pooled. After a failover
+SQLAlchemy takes a read-only server for a healthy one (`SELECT 1` passes on a standby), and would
+stay there for days.
+"""
+
+from pydantic_core import Url
+from sqlalchemy import event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+GONE = frozenset(
+    {
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "25006",  # read_only_sql_transaction: a standby after a failover
+    }
+)
+"""SQLSTATEs after which a connection is of no more use (PostgreSQL manual, appendix A)."""
+
+
+def engine(url: Url, application: str, *, connections: int = 10) -> AsyncEngine:
+    """An engine for `postgresql://…`, by asyncpg, with at most `connections` at once.
+
+    `application` is shown in pg_stat_activity. Nothing is connected yet.
+    """
+    made = create_async_engine(
+        make_url(str(url)).set(drivername="postgresql+asyncpg"),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={"timeout": 10, "server_settings": {"application_name": application}},
+    )
+    event.listen(made.sync_engine, "handle_error", _drop_what_cannot_write)
+    return made
+
+
+def _drop_what_cannot_write(context: ExceptionContext) -> None:
+    if getattr(context.original_exception, "sqlstate", None) in GONE:
+        context.is_disconnect = True
+
+
+def schema_of(service: str) -> str:
+    """The schema of a service: its name with dashes as underscores."""
+    return service.replace("-", "_")
+
+
+def role_of(service: str) -> str:
+    """The database role of a service."""
+    return f"mailroom_{schema_of(service)}"
