@@ -1,0 +1,31 @@
+"""Whom a mail server must be, before it hears a password: TLS contexts, loopback, and the words.
+
+Invariant: a certificate is always verified, against the system's authorities and those of
+MAILROOM_TLS_CA_FILE, and its name against the host; plain text goes to the loopback alone.
+"""
+
+import ipaddress
+import ssl
+from pathlib import Path
+
+
+def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """A context that verifies servers by the system's authorities and those in `ca_file` (PEM)."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        # Given to create_default_context, it would replace the system's authorities.
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is this machine itself, so that plain text stays inside it.
+
+    Of names, only `localhost` is (RFC 6761 section 6.3): any other is somebody's DNS to say.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
