@@ -25,6 +25,11 @@ class CommonSettings(BaseSettings):
     tls_ca_file: Path | None = Field(
         default=None, description="PEM file of certificate authorities trusted beside the system's"
     )
+    http: str = Field(
+        default="127.0.0.1:0",
+        pattern=r"^[^:]+:\d+$",
+        description="host:port of /metrics, /healthz, /readyz; port 0 takes a free one",
+    )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field(default="json", pattern="^(json|text)$")
 
@@ -39,11 +44,6 @@ class ServiceSettings(BaseSettings):
     )
     broker_url: BrokerUrl = Field(
         description="amqp://<service>:…@host:port/vhost, its own broker user; required"
-    )
-    http: str = Field(
-        default="127.0.0.1:0",
-        pattern=r"^[^:]+:\d+$",
-        description="host:port of /metrics, /healthz, /readyz; port 0 takes a free one",
     )
     batch: int = Field(default=100, ge=1, le=500, description="events a transaction, at most")
     tries: int = Field(
