@@ -74,7 +74,7 @@ def serving(address: str, health: Health) -> Iterator[tuple[str, int]]:
     to be had."""
     host, _, port = address.rpartition(":")
     server = make_server(host, int(port), _application(health), _Server, _Quiet)
-    thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="http", daemon=True)
     thread.start()
     try:
         yield host, server.server_port
