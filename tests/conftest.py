@@ -1,0 +1,125 @@
+"""Private servers for the tests: once a run, shared by all workers, started when a test asks.
+
+Invariant: tests that ask for no server start none, and nothing outlives the run: the process that
+runs or distributes the tests holds the servers, and they end with it, even if it is killed.
+"""
+
+import asyncio
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from deploy import local
+from tests.installation import (
+    OWNER,
+    Database,
+    installed_services,
+    password_of,
+    service_names,
+)
+
+_FOLDER = pytest.StashKey[Path]()
+_HELD = pytest.StashKey[ExitStack]()
+_TEMPLATE = "mailroom_template"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The launcher is the process that distributes the tests, or the only one."""
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        config.stash[_FOLDER] = Path(workerinput["servers"])
+        return
+    folder = Path(tempfile.mkdtemp(prefix="mailroom-tests-"))
+    held = config.stash[_HELD] = ExitStack()
+    held.callback(local.remove, folder)
+    held.enter_context(local.prepared(folder, fsync=False))
+    config.stash[_FOLDER] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End all servers and remove their folder."""
+    if _HELD in config.stash:
+        config.stash[_HELD].close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each worker where the servers are."""
+    node.workerinput["servers"] = str(node.config.stash[_FOLDER])
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> local.Servers:
+    """All four servers, running."""
+    return local.started(pytestconfig.stash[_FOLDER])
+
+
+@pytest.fixture(scope="session")
+def postgresql(pytestconfig: pytest.Config) -> local.Servers:
+    """PostgreSQL, running, with the roles of all services; it may be the only one."""
+    servers = local.started(pytestconfig.stash[_FOLDER], {"postgresql"})
+    with _once(servers, "roles") as first:
+        if first:
+            names = service_names()
+            local.create_roles(
+                servers, names, {name: password_of(name) for name in [OWNER, *names]}
+            )
+    return servers
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(pytestconfig: pytest.Config) -> local.Servers:
+    """RabbitMQ, running; it may be the only one."""
+    return local.started(pytestconfig.stash[_FOLDER], {"rabbitmq"})
+
+
+@pytest.fixture(scope="session")
+def template(postgresql: local.Servers) -> str:
+    """The migrated database that all others are copies of; nobody may be connected to it."""
+    with _once(postgresql, "template") as first:
+        if first:
+            # A worker that failed may have left a half-migrated one.
+            local.drop_database(postgresql, _TEMPLATE)
+            local.create_database(postgresql, _TEMPLATE)
+            _migrate(Database(postgresql.postgresql, _TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database(postgresql: local.Servers, template: str) -> Iterator[Database]:
+    """A migrated database for this test alone (50 ms)."""
+    name = f"mailroom_{uuid4().hex}"
+    local.create_database(postgresql, name, template)
+    yield Database(postgresql.postgresql, name)
+    local.drop_database(postgresql, name)
+
+
+def _migrate(database: Database) -> None:
+    """As `mailroom migrate` does it, without the broker's part."""
+    # Imported here: tests of other things shall not fail, or wait, for it.
+    from mailroom.migrations import migrate_database  # noqa: PLC0415
+    from mailroom.settings import OwnerSettings  # noqa: PLC0415
+
+    owner = OwnerSettings.model_validate(
+        {"database_url": database.url(OWNER), "broker_url": "amqp://nobody@127.0.0.1/"}
+    )
+    # In a thread of its own: the test's event loop may be there already.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, migrate_database(owner, installed_services())).result()
+
+
+@contextmanager
+def _once(servers: local.Servers, what: str) -> Iterator[bool]:
+    """True in the first worker that asks; the others wait until it is done."""
+    done = servers.folder / f"{what}.done"
+    with (servers.folder / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not done.exists()
+        done.touch()
