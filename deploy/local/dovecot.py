@@ -115,6 +115,7 @@ service imap {{
 }}
 service lmtp {{
   user = {user}
+  process_limit = 100
   inet_listener lmtp {{
     address = {host}
     port = {lmtp}
@@ -122,6 +123,7 @@ service lmtp {{
 }}
 service auth {{
   user = {user}
+  client_limit = 10000
   inet_listener {{
     address = {host}
     port = {sasl}

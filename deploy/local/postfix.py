@@ -3,6 +3,7 @@
 Invariant: nothing leaves the machine, since every transport but the one to Dovecot is `error:`.
 """
 
+import os
 import socket
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from deploy.local.ports import HOST, free_ports
 DOMAINS = r"/^([^@]+\.)?(example\.(com|net|org)|[^@.]+\.(test|example))$/"
 """What is delivered: the domains that RFC 2606 sets aside, so never a living one."""
 
-FAULTS = r"""\
+FAULTS = """\
 /^tempfail/ 451 4.7.1 Try again later: this recipient fails on purpose
 /^permfail/ 550 5.1.1 No such user: this recipient fails on purpose
 """
@@ -29,8 +30,8 @@ inet_protocols = ipv4
 mynetworks = {host}/32
 queue_directory = {folder}/queue
 data_directory = {folder}/data
-maillog_file = {folder}/mail.log
-maillog_file_prefixes = {folder}
+# With start-fg: to the log of its guard.
+maillog_file = /dev/stdout
 smtpd_banner = $myhostname ESMTP {instance}
 biff = no
 enable_long_queue_ids = yes
@@ -142,6 +143,8 @@ def program(servers: Servers, folder: Path) -> Program:
     configuration = folder / "etc"
     configuration.mkdir(exist_ok=True)
     (configuration / "main.cf").write_text(main, encoding="ascii")
+    # Postfix waits two seconds before it reads a file that was just written.
+    os.utime(configuration / "main.cf", (0, 0))
     (configuration / "master.cf").write_text(master, encoding="ascii")
     (folder / "domains").write_text(f"{DOMAINS} delivered\n", encoding="ascii")
     (folder / "faults").write_text(FAULTS, encoding="ascii")

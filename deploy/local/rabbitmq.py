@@ -53,6 +53,7 @@ def addresses(folder: Path) -> RabbitMQ:
         "RABBITMQ_LOG_BASE": str(folder / "logs"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        "RABBITMQ_LOG": "-color",
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
         "RABBITMQ_DIST_PORT": str(distribution),
         "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK,
