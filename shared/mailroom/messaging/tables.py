@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Identity,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -38,14 +38,16 @@ class MessagingTables:
 
 def _message_columns() -> list[Column[object]]:
     return [
-        Column("event_id", Uuid, nullable=False),
+        # Text: a foreign publisher's event id need not be a UUID, and a retry keeps it.
+        Column("event_id", Text, nullable=False),
         Column("exchange", Text, nullable=False),
         Column("routing_key", Text, nullable=False),
         Column("type", Text, nullable=False),
         Column("correlation_id", Text, nullable=False),
         Column("headers", JSONB, nullable=False, server_default=text("'{}'")),
-        Column("mandatory", Integer, nullable=False, server_default=text("0")),
+        Column("mandatory", Boolean, nullable=False, server_default=text("false")),
         Column("body", LargeBinary, nullable=False),
+        # The event's own time, AMQP's timestamp: a retry keeps the first.
         Column("created_at", DateTime(timezone=True), nullable=False),
     ]
 
@@ -60,22 +62,25 @@ def messaging_tables(metadata: MetaData) -> MessagingTables:
         Column("id", BigInteger, Identity(always=True), primary_key=True),
         *_message_columns(),
         Column("due", DateTime(timezone=True), nullable=False),
+        Column("attempts", Integer, nullable=False, server_default=text("0")),
         Column("problem", Text),
         Index("outbox_due", "due", "id"),
     )
     outbox_sent = Table(
         "outbox_sent",
         metadata,
-        Column("day", DateTime(timezone=True), nullable=False),
+        Column("id", BigInteger, nullable=False),
         *_message_columns(),
         Column("sent_at", DateTime(timezone=True), nullable=False),
-        PrimaryKeyConstraint("day", "event_id", "exchange", "routing_key"),
-        postgresql_partition_by="RANGE (day)",
+        PrimaryKeyConstraint("sent_at", "id"),
+        postgresql_partition_by="RANGE (sent_at)",
     )
     consumed = Table(
         "consumed",
         metadata,
         Column("queue", Text, primary_key=True),
+        # Two publishers may number their events alike, and must not hide each other's.
+        Column("publisher", Text, primary_key=True),
         Column("event_id", Text, primary_key=True),
         Column("consumed_at", DateTime(timezone=True), nullable=False, index=True),
     )
@@ -84,19 +89,20 @@ def messaging_tables(metadata: MetaData) -> MessagingTables:
         metadata,
         Column("id", BigInteger, Identity(always=True), primary_key=True),
         Column("queue", Text, nullable=False),
+        Column("publisher", Text, nullable=False),
         Column("event_id", Text, nullable=False),
         Column("type", Text, nullable=False),
         Column("routing_key", Text, nullable=False),
-        Column("publisher", Text, nullable=False),
         Column("correlation_id", Text, nullable=False),
         Column("headers", JSONB, nullable=False),
         Column("body", LargeBinary, nullable=False),
+        Column("published_at", DateTime(timezone=True), nullable=False),
         Column("reason", Text, nullable=False),
         Column("traceback", Text, nullable=False),
         Column("tries", Integer, nullable=False),
         Column("first_at", DateTime(timezone=True), nullable=False),
         Column("last_at", DateTime(timezone=True), nullable=False),
         Column("replayed_at", DateTime(timezone=True)),
-        UniqueConstraint("queue", "event_id"),
+        UniqueConstraint("queue", "publisher", "event_id"),
     )
     return MessagingTables(metadata.schema, outbox, outbox_sent, consumed, parked)

@@ -1,0 +1,191 @@
+"""Exchanges, queues, bindings, users and limits: what the broker must have, made from the services.
+
+Invariant: what services subscribe to and publish is the only source. A service may configure
+nothing, write only the keys of what it publishes, and read only its own queues. Every limit is a
+policy, since the arguments of a living queue cannot change.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aio_pika.abc import AbstractConnection, ExchangeType
+
+from mailroom.contracts import ANYONE, CONTRACTS, Contract
+from mailroom.service import Service, Subscription
+
+EXCHANGE = "mailroom"
+"""The topic exchange of all events; routing key = name, with its suffix."""
+
+DEAD_EXCHANGE = "mailroom.dead"
+OWNER = "mailroom"
+"""The broker user of `mailroom migrate`: the only one with configure rights."""
+
+DELIVERY_LIMIT = 20
+"""Deliveries without an answer before an event is taken for one that kills its consumer. Each kill
+-9, and each graceful stop too, counts against everything prefetched, so a low limit would condemn
+innocents."""
+
+_NOTHING = "^$"
+# RabbitMQ 3.10 knows no "unlimited", and 4.x limits quorum queues to 20 by default and then drops.
+_NO_LIMIT = 1_000_000_000
+_QUORUM = {"x-queue-type": "quorum"}
+
+
+def queue_name(service: str, contract: type[Contract]) -> str:
+    """The queue of a subscription: `router.mail.received`."""
+    return f"{service}.{contract.name}"
+
+
+def retry_exchange(service: str) -> str:
+    """Where a service publishes an event again, to one of its queues alone: key = queue's name."""
+    return f"{service}.retry"
+
+
+def dead_queue(service: str) -> str:
+    """Where the broker puts what exceeded the delivery limit.
+
+    Not `<service>.dead`: the policy pattern `^<service>\\.` would catch it, and dead letters of
+    dead letters go round in a circle.
+    """
+    return f"dead.{service}"
+
+
+def routing_keys(contract: type[Contract]) -> tuple[str, ...]:
+    """Every key that events of this contract are published under."""
+    return tuple(contract.name + suffix for suffix in contract.key_suffixes)
+
+
+def binding_keys(subscription: Subscription) -> tuple[str, ...]:
+    """The keys that a subscription's queue is bound to."""
+    return subscription.keys or routing_keys(subscription.contract)
+
+
+async def declare(connection: AbstractConnection, services: Sequence[Service[Any]]) -> None:
+    """Declare exchanges, queues and bindings, as the owner. Declaring again changes nothing.
+
+    Run it before any publisher starts: RabbitMQ confirms what it could not route. Raises aio-pika's
+    ChannelPreconditionFailed if a queue of this name exists with another type.
+    """
+    async with connection.channel() as channel:
+        events = await channel.declare_exchange(EXCHANGE, ExchangeType.TOPIC, durable=True)
+        dead = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.DIRECT, durable=True)
+        for service in services:
+            retry = await channel.declare_exchange(
+                retry_exchange(service.name), ExchangeType.DIRECT, durable=True
+            )
+            dead_letters = await channel.declare_queue(
+                dead_queue(service.name), durable=True, arguments=dict(_QUORUM)
+            )
+            await dead_letters.bind(dead, service.name)
+            for subscription in service.subscriptions:
+                name = queue_name(service.name, subscription.contract)
+                queue = await channel.declare_queue(name, durable=True, arguments=dict(_QUORUM))
+                await queue.bind(retry, name)
+                for key in binding_keys(subscription):
+                    await queue.bind(events, key)
+
+
+def definitions(
+    services: Sequence[Service[Any]],
+    vhost: str,
+    passwords: Mapping[str, str],
+    publishers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """RabbitMQ definitions: vhost, users, permissions, policies (rabbitmqctl import_definitions).
+
+    `passwords` has one for each service by its name, for the owner `mailroom`, and for each of
+    `publishers`: foreign users who may publish what anyone may. Only hashes are in the result.
+    Raises KeyError for a missing password, ValueError for a name that cannot be a service's.
+    """
+    names = [service.name for service in services]
+    if wrong := {"dead", OWNER} & {*names, *publishers}:
+        raise ValueError(f"name {min(wrong)!r}: the broker's own names start so, take another")
+    foreign = sorted(set(publishers))
+    return {
+        "vhosts": [{"name": vhost}],
+        "users": [_user(name, passwords[name]) for name in (OWNER, *names, *foreign)],
+        "permissions": [
+            _permission(vhost, OWNER, ".*", ".*", ".*"),
+            *(_service_permission(vhost, name) for name in names),
+            *(_permission(vhost, name, _NOTHING, f"^{EXCHANGE}$", _NOTHING) for name in foreign),
+        ],
+        "topic_permissions": [
+            *(_may_write(vhost, service.name, service.publishes) for service in services),
+            *(_may_write(vhost, name, _what_anyone_may()) for name in foreign),
+        ],
+        "policies": [
+            *(_limits(vhost, name) for name in names),
+            _policy(vhost, "dead", r"^dead\.", {"delivery-limit": _NO_LIMIT}),
+        ],
+    }
+
+
+def _user(name: str, password: str) -> dict[str, Any]:
+    """RabbitMQ's salted SHA-256; the salt comes of the name, so that printing twice is the same."""
+    salt = hashlib.sha256(name.encode()).digest()[:4]
+    digest = hashlib.sha256(salt + password.encode()).digest()
+    return {
+        "name": name,
+        "password_hash": base64.b64encode(salt + digest).decode(),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": [],
+    }
+
+
+def _permission(vhost: str, user: str, configure: str, write: str, read: str) -> dict[str, str]:
+    return {"user": user, "vhost": vhost, "configure": configure, "write": write, "read": read}
+
+
+def _service_permission(vhost: str, name: str) -> dict[str, str]:
+    own = re.escape(name)
+    write = f"^({EXCHANGE}|{re.escape(retry_exchange(name))})$"
+    read = rf"^({own}\..+|{re.escape(dead_queue(name))})$"
+    return _permission(vhost, name, _NOTHING, write, read)
+
+
+def _may_write(vhost: str, user: str, contracts: Iterable[type[Contract]]) -> dict[str, str]:
+    """RabbitMQ asks this for the first routing key only: a CC header passes by it, and so every
+    consumer checks key and user again."""
+    keys = [re.escape(key) for contract in contracts for key in routing_keys(contract)]
+    return {
+        "user": user,
+        "vhost": vhost,
+        "exchange": EXCHANGE,
+        "write": f"^({'|'.join(keys)})$" if keys else _NOTHING,
+        "read": _NOTHING,
+    }
+
+
+def _what_anyone_may() -> list[type[Contract]]:
+    return [contract for contract in CONTRACTS.values() if ANYONE in contract.publishers]
+
+
+def _limits(vhost: str, name: str) -> dict[str, Any]:
+    """A delivery limit without a dead-letter exchange would drop; at-least-once needs the overflow
+    `reject-publish`, which without a length limit rejects nothing."""
+    return _policy(
+        vhost,
+        name,
+        rf"^{re.escape(name)}\.",
+        {
+            "delivery-limit": DELIVERY_LIMIT,
+            "dead-letter-exchange": DEAD_EXCHANGE,
+            "dead-letter-routing-key": name,
+            "dead-letter-strategy": "at-least-once",
+            "overflow": "reject-publish",
+        },
+    )
+
+
+def _policy(vhost: str, name: str, pattern: str, definition: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "vhost": vhost,
+        "name": name,
+        "pattern": pattern,
+        "apply-to": "queues",
+        "priority": 0,
+        "definition": definition,
+    }
