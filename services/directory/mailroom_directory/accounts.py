@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 
 from mailroom.contracts import FolderRole
-from mailroom.directory import Folder
+from mailroom.directory.model import Folder
 from mailroom_directory import fields
 from mailroom_directory.fields import FieldRefused
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from mailroom.directory import TlsMode
+from mailroom.directory.model import TlsMode
 from mailroom.tls import is_loopback
 from mailroom_directory.fields import FieldRefused
 
