@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom.directory import Folder
+from mailroom.directory.model import Folder
 from mailroom_directory import accounts
 from mailroom_directory.accounts import AccountSettings
 from mailroom_directory.fields import FieldRefused
