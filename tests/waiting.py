@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -15,7 +15,11 @@ class NotInTime(AssertionError):
     """The condition did not come true; the message has what it last said."""
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], within: float = 10.0) -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T | None]], within: float = ...) -> T: ...
+@overload
+async def until(condition: Callable[[], T | None], within: float = ...) -> T: ...
+async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
     """Ask `condition`, sync or async, until its answer is true, and return that answer.
 
     An AssertionError or OSError of the condition counts as "not yet", any other is raised. Raises
@@ -28,7 +32,7 @@ async def until(condition: Callable[[], T | Awaitable[T]], within: float = 10.0)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 answer = condition()
-                value: T = await answer if inspect.isawaitable(answer) else answer
+                value = await answer if inspect.isawaitable(answer) else answer
         except TimeoutError:
             raise NotInTime(f"{_name(condition)} within {within:g} s: {last}") from None
         except (AssertionError, OSError) as not_yet:

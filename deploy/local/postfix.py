@@ -65,7 +65,7 @@ smtpd_recipient_restrictions =
   permit_sasl_authenticated
   reject_unauth_destination
 smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
-# A wrong password or recipient is answered at once, however often.
+# A wrong recipient is answered at once, however often; by default the 20th is hung up on.
 smtpd_error_sleep_time = 0
 smtpd_soft_error_limit = 1000
 smtpd_hard_error_limit = 1000

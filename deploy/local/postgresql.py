@@ -98,7 +98,10 @@ def create_roles(servers: Servers, services: Sequence[str], passwords: Mapping[s
     """
     logins = {OWNER: passwords[OWNER]}
     logins |= {role_of(service): passwords[service] for service in services}
-    statements = [_unless_exists(SERVICES, f"CREATE ROLE {SERVICES} NOLOGIN")]
+    statements = [
+        _unless_exists(SERVICES, f"CREATE ROLE {SERVICES} NOLOGIN"),
+        "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC",
+    ]
     for role, password in logins.items():
         name = identifier(role)
         statements.append(_unless_exists(role, f"CREATE ROLE {name}"))
