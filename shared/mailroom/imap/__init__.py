@@ -41,6 +41,7 @@ from mailroom.imap.folders import (
 from mailroom.imap.messages import (
     BATCH_BYTES,
     BODIES,
+    LISTED,
     Listed,
     append,
     fetch_bodies,
@@ -48,6 +49,7 @@ from mailroom.imap.messages import (
     list_mails,
     search_header,
     search_uids,
+    uids_at,
 )
 from mailroom.imap.protocol import Connection
 from mailroom.imap.waiting import idle
@@ -55,6 +57,7 @@ from mailroom.imap.waiting import idle
 __all__ = [
     "BATCH_BYTES",
     "BODIES",
+    "LISTED",
     "AnswerUnreadable",
     "CertificateRefused",
     "CommandRefused",
@@ -97,4 +100,5 @@ __all__ = [
     "search_uids",
     "select",
     "sent_folder",
+    "uids_at",
 ]

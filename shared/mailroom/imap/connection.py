@@ -33,7 +33,9 @@ from mailroom.imap.names import quoted
 from mailroom.imap.protocol import LOST, Connection
 
 LIMIT = 30.0
-"""Seconds that a server has for an answer, bodies apart."""
+"""Seconds that a server has for an answer."""
+SLOWEST = 32 * 1024
+"""Bytes a second that a server must bring or take, beside its time for an answer."""
 
 # asyncio keeps a buffer of this size for each TLS connection: 256 KiB by default, which would be
 # half a gigabyte for 2,000 idle accounts. A TLS record is 16 KiB at most (RFC 8446 section 5.1).
@@ -74,6 +76,10 @@ async def connect(login: Login, context: ssl.SSLContext, limit: float = LIMIT) -
             await _start_tls(connection, login, context)
         await _log_in(connection, login)
         await _capability(connection)  # many a server tells all it can only now
+        if {"ENABLE", "CONDSTORE"} <= connection.capabilities:
+            # Before the first SELECT, or never (RFC 7162 section 3.1); whether it works shows in
+            # HIGHESTMODSEQ alone: some servers answer nothing here.
+            await command(connection, "ENABLE", "CONDSTORE", answers="ENABLED")
     except BaseException:
         close(connection)
         raise
@@ -84,7 +90,8 @@ async def logout(connection: Connection) -> None:
     """End a connection politely, whatever state it is in. Raises nothing of a lost one."""
     try:
         if connection.failure is None:
-            await command(connection, "LOGOUT", limit=5)
+            connection.limit = min(connection.limit, 5.0)
+            await command(connection, "LOGOUT")
     except (ConnectionLost, TimedOut, CommandRefused):
         return  # it is gone, which is what was wanted
     finally:
@@ -107,16 +114,19 @@ async def command(
     *arguments: str,
     answers: str = "",
     by_uid: bool = False,
-    limit: float | None = None,
+    size: int = 0,
+    stalls: bool = False,
 ) -> list[Line]:
     """Send a command; the lines of its answer, the last one its tagged text.
 
-    `answers` names the untagged response that belongs to it, where that is not `name`. Raises
-    CommandRefused for NO and BAD, TimedOut, ConnectionLost, or what else ended the connection.
+    It may take the connection's limit, and more by the `size` in bytes that it moves; with `stalls`
+    it also ends when nothing comes for that limit. `answers` names the untagged response that
+    belongs to it, where that is not `name`. Raises CommandRefused for NO and BAD, TimedOut,
+    ConnectionLost, or what else ended the connection.
     """
     if connection.failure is not None:
         raise connection.failure
-    seconds = connection.limit if limit is None else limit
+    seconds = connection.limit + size / SLOWEST
     prefix = "UID" if by_uid else ""
     try:
         async with asyncio.timeout(seconds):
@@ -128,9 +138,10 @@ async def command(
                     prefix=prefix,
                     untagged_resp_name=answers,
                     loop=connection.loop,
+                    timeout=connection.limit if stalls else None,
                 )
             )
-    except TimeoutError:
+    except (TimeoutError, aioimaplib.CommandTimeout):
         late = TimedOut(connection.endpoint, f"{prefix} {name}".strip(), seconds)
         raise connection.fail(late) from None
     except asyncio.CancelledError:

@@ -25,8 +25,6 @@ PIECE = 1024 * 1024
 """Bytes of a piece."""
 LISTED = 200
 """Mails a listing command: one line each."""
-SLOWEST = 32 * 1024
-"""Bytes a second that a server must bring or take, beside its time for an answer."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,24 @@ class Listed:
     flags: tuple[str, ...]
 
 
-async def search_uids(connection: Connection, first: int = 1, last: int | None = None) -> list[int]:
-    """UIDs of the open folder from `first` to `last` (None: all that follow), ascending.
+async def search_uids(connection: Connection, first: int = 1) -> list[int]:
+    """UIDs of the open folder, `first` and all above, ascending.
 
     Never asks for UNSEEN: another client may have read a mail before us.
     """
-    span = f"{first}:{'*' if last is None else last}"
-    lines = await command(connection, "SEARCH", "UID", span, by_uid=True)
+    lines = await command(connection, "SEARCH", "UID", f"{first}:*", by_uid=True)
     # `n:*` names the last mail even when its UID is below n (RFC 3501 section 6.4.8).
     return [uid for uid in responses.searched(lines) if uid >= first]
+
+
+async def uids_at(connection: Connection, first: int, last: int) -> list[int]:
+    """UIDs of the mails at positions `first` to `last` of the open folder, ascending.
+
+    Positions count from 1, oldest first, to `connection.exists`. An expunge moves later mails down
+    by one, so who walks through a folder from its end downwards misses none.
+    """
+    lines = await command(connection, "SEARCH", f"{first}:{last}", by_uid=True)
+    return responses.searched(lines)
 
 
 async def search_header(connection: Connection, header: str, value: str) -> list[int]:
@@ -93,7 +100,8 @@ async def fetch_bodies(
         uid_set(uids),
         "(UID BODY.PEEK[])",
         by_uid=True,
-        limit=connection.limit + expected / SLOWEST,
+        size=expected,
+        stalls=True,
     )
     bodies: dict[int, bytes] = {}
     for text, literal in responses.fetched(lines):
@@ -126,7 +134,8 @@ async def _piece(connection: Connection, uid: int, offset: int) -> bytes:
         str(uid),
         f"(UID BODY.PEEK[]<{offset}.{PIECE}>)",
         by_uid=True,
-        limit=connection.limit + PIECE / SLOWEST,
+        size=PIECE,
+        stalls=True,
     )
     for text, literal in responses.fetched(lines):
         body = responses.body(text, literal)
@@ -159,7 +168,7 @@ async def append(
             "APPEND",
             *arguments,
             f"{{{len(mail)}}}",
-            limit=connection.limit + len(mail) / SLOWEST,
+            size=len(mail),
         )
     except CommandRefused as refused:
         if "[TRYCREATE]" in refused.answer.upper():
