@@ -1,0 +1,1 @@
+"""Mail becomes tickets, tickets are answered, answers find their way back."""

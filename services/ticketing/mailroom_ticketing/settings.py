@@ -1,0 +1,37 @@
+"""Ticketing's environment variables."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from mailroom.settings import ServiceSettings
+from mailroom_ticketing.tags import Ring, read_ring
+
+
+class TicketingSettings(ServiceSettings):
+    """What ticketing reads: MAILROOM_TICKETING_…"""
+
+    model_config = SettingsConfigDict(env_prefix="MAILROOM_TICKETING_", extra="ignore")
+
+    tag_keys_file: Path = Field(
+        description="key ring of the tags: keyid:hex a line, newest first; required"
+    )
+    installation: str = Field(
+        default="mailroom",
+        min_length=1,
+        max_length=100,
+        description="this installation's name, covered by each tag's MAC; never change it",
+    )
+
+    @field_validator("tag_keys_file")
+    @classmethod
+    def _readable(cls, path: Path) -> Path:
+        read_ring(path, "")
+        return path
+
+    @cached_property
+    def ring(self) -> Ring:
+        """The key ring, as it was at start: a new key is used after a restart."""
+        return read_ring(self.tag_keys_file, self.installation)
