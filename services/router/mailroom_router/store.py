@@ -34,6 +34,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from mailroom import directory
+from mailroom.contracts import MailSent
+from mailroom.messaging.envelope import Received
 from mailroom.messaging.tables import messaging_tables
 from mailroom_router.mails import KnownBy
 from mailroom_router.placing import Placed, Told
@@ -194,23 +196,34 @@ async def know(tx: AsyncConnection, candidates: Mapping[str, UUID], now: datetim
 
 
 async def register_own(
-    tx: AsyncConnection, sent: Mapping[str, UUID], rows: Sequence[dict[str, Any]], now: datetime
+    tx: AsyncConnection,
+    events: Sequence[Received[MailSent]],
+    fingerprints: Sequence[str],
+    now: datetime,
 ) -> None:
-    """Give our own mail the id that its sender gave it, by fingerprint.
+    """Give our own mails, by fingerprint, the ids that their sender gave them.
 
     It replaces the id of a copy that overtook `mail.sent`: later arrivals join our own mail.
     """
+    sent = {key: one.event.mail for key, one in zip(fingerprints, events, strict=True)}
     statement = insert(fingerprint)
-    named = statement.on_conflict_do_update(
-        index_elements=["fingerprint"], set_={"mail": statement.excluded.mail}
-    )
     await tx.execute(
-        named,
-        [{"fingerprint": key, "mail": mail, "known_at": now} for key, mail in sorted(sent.items())],
+        statement.on_conflict_do_update(
+            index_elements=["fingerprint"], set_={"mail": statement.excluded.mail}
+        ),
+        [{"fingerprint": key, "mail": sent[key], "known_at": now} for key in sorted(sent)],
     )
+    rows = [
+        {
+            "mail": one.event.mail,
+            "message_id": one.event.message_id,
+            "correlation_id": one.correlation_id,
+            "known_at": now,
+        }
+        for one in events
+    ]
     await tx.execute(
-        insert(own_mail).on_conflict_do_nothing(),
-        [{**row, "known_at": now} for row in sorted(rows, key=lambda row: str(row["mail"]))],
+        insert(own_mail).on_conflict_do_nothing(), sorted(rows, key=lambda row: str(row["mail"]))
     )
 
 
