@@ -25,6 +25,11 @@ class PostgreSQL:
     dsn: str
     """The superuser's, of the database `postgres`."""
 
+    @property
+    def ports(self) -> set[int]:
+        """All on which it listens."""
+        return {self.port}
+
 
 @dataclass(frozen=True)
 class RabbitMQ:
@@ -39,6 +44,12 @@ class RabbitMQ:
     environment: Mapping[str, str]
     """What rabbitmqctl needs to find this node; prefer `rabbitmqctl(servers, …)`."""
 
+    @property
+    def ports(self) -> set[int]:
+        """All on which it listens."""
+        internal = ("RABBITMQ_DIST_PORT", "ERL_EPMD_PORT")
+        return {self.port, *(int(self.environment[name]) for name in internal)}
+
 
 @dataclass(frozen=True)
 class Dovecot:
@@ -49,6 +60,11 @@ class Dovecot:
     imaps: int
     lmtp: int
     sasl: int
+
+    @property
+    def ports(self) -> set[int]:
+        """All on which it listens."""
+        return {self.imap, self.imaps, self.lmtp, self.sasl}
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,11 @@ class Postfix:
     """STARTTLS, required."""
     submissions: int
     """Implicit TLS."""
+
+    @property
+    def ports(self) -> set[int]:
+        """All on which it listens."""
+        return {self.smtp, self.submission, self.submissions}
 
 
 @dataclass(frozen=True)

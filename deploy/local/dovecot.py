@@ -198,7 +198,7 @@ def answers(servers: Servers) -> bool:
     """Whether it greets on IMAP under this instance's name."""
     server = servers.dovecot
     try:
-        with socket.create_connection((server.host, server.imap), timeout=5) as connection:
+        with socket.create_connection((server.host, server.imap), timeout=1) as connection:
             return _instance(servers).encode() in connection.recv(4096)
     except OSError:
         return False

@@ -75,11 +75,12 @@ class Guard:
         self._main = 0
         self._main_ended = False
 
-    def run(self, command: Sequence[str], user: str | None) -> None:
-        """Start `command` and stay until nothing of it is left."""
+    def run(self, command: Sequence[str], folder: Path, user: str | None) -> None:
+        """Start `command` in `folder` and stay until nothing of it is left."""
         account = None if user is None else pwd.getpwnam(user)
         server = subprocess.Popen(  # noqa: S603 - the launcher's own command
             command,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             user=account and account.pw_uid,
             group=account and account.pw_gid,
@@ -204,7 +205,7 @@ def main() -> None:
     pid_file.write_text(str(os.getpid()), encoding="ascii")
     try:
         guard = Guard(lifeline, wakeup, given.end_signal, given.stop_signal)
-        guard.run(given.command, given.user)
+        guard.run(given.command, given.folder, given.user)
     finally:
         pid_file.unlink(missing_ok=True)
 

@@ -165,7 +165,7 @@ def answers(servers: Servers) -> bool:
     """Whether it greets under this instance's name."""
     server = servers.postfix
     try:
-        with socket.create_connection((server.host, server.smtp), timeout=5) as connection:
+        with socket.create_connection((server.host, server.smtp), timeout=1) as connection:
             return _instance(servers).encode() in connection.recv(4096)
     except OSError:
         return False

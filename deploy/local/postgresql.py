@@ -149,7 +149,7 @@ def execute(servers: Servers, *statements: str) -> str:
     done = subprocess.run(  # noqa: S603
         [*psql, *where, "--dbname=postgres", "--set=ON_ERROR_STOP=1", "--file=-"],
         input=";\n".join(statements) + ";\n",
-        env={"PGPASSWORD": server.password, "PGCONNECT_TIMEOUT": "5"},
+        env={"PGPASSWORD": server.password, "PGCONNECT_TIMEOUT": "2", "PGSSLMODE": "disable"},
         capture_output=True,
         text=True,
         check=False,

@@ -107,7 +107,7 @@ def answers(servers: Servers) -> bool:
     server = servers.rabbitmq
     node = server.environment["RABBITMQ_NODENAME"].partition("@")[0].encode()
     try:
-        with socket.create_connection((server.host, server.port), timeout=5) as connection:
+        with socket.create_connection((server.host, server.port), timeout=1) as connection:
             connection.sendall(_AMQP_HEADER)
             return node in connection.recv(4096)
     except OSError:

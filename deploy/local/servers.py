@@ -20,6 +20,7 @@ from typing import Any
 
 from deploy.local import dovecot, guarded, postfix, postgresql, rabbitmq, tls
 from deploy.local.addresses import ALL, ServerName, Servers
+from deploy.local.ports import is_free
 
 _FILE = "servers.json"
 _CHAINS: list[list[ServerName]] = [["dovecot", "postfix"], ["postgresql"], ["rabbitmq"]]
@@ -27,7 +28,6 @@ START_SECONDS = 90.0
 PORT_TRIES = 5
 _LONGEST_FOLDER = 60
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
-_PORT_TAKEN = re.compile(r"address already in use|eaddrinuse", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -234,19 +234,22 @@ def _start(servers: Servers, name: ServerName) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not kind.answers(servers):
         if guard.ended:
-            raise _failure(name, log, already, "it ended by itself")
+            # Its ports are free now, but for what another program has.
+            taken = [port for port in getattr(servers, name).ports if not is_free(port)]
+            if taken:
+                raise PortTaken(name, f"port {taken[0]} is taken", log, _said(log, already))
+            raise NotStarted(name, "it ended by itself", log, _said(log, already))
         if time.monotonic() > deadline:
             guarded.tell(folder, "kill")
-            raise _failure(name, log, already, f"no answer after {START_SECONDS:g} s")
+            raise NotStarted(name, f"no answer in {START_SECONDS:g} s", log, _said(log, already))
         time.sleep(0.02)
 
 
-def _failure(name: ServerName, log: Path, already: int, why: str) -> NotStarted:
+def _said(log: Path, already: int) -> str:
+    """The last lines of what a server wrote since its log was `already` bytes long."""
     with log.open("rb") as written:
         written.seek(already)
-        said = written.read().decode("utf-8", "replace")
-    kind = PortTaken if _PORT_TAKEN.search(said) else NotStarted
-    return kind(name, why, log, "\n".join(said.splitlines()[-15:]))
+        return "\n".join(written.read().decode("utf-8", "replace").splitlines()[-15:])
 
 
 def _moved(folder: Path, name: ServerName) -> Servers:
