@@ -78,7 +78,7 @@ class Guard:
     def run(self, command: Sequence[str], folder: Path, user: str | None) -> None:
         """Start `command` in `folder` and stay until nothing of it is left."""
         account = None if user is None else pwd.getpwnam(user)
-        server = subprocess.Popen(  # noqa: S603 - the launcher's own command
+        server = subprocess.Popen(
             command,
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -86,7 +86,7 @@ def launch(folder: Path, program: Program) -> Guarded:
     # Not `python -m`: by sudo, and without site-packages, it starts in a few milliseconds.
     python = [sys.executable, "-I", "-S", str(Path(guard.__file__))]
     with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [*sudo, *python, *options, str(folder), "--", *program.command],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -146,7 +146,7 @@ def execute(servers: Servers, *statements: str) -> str:
     server = servers.postgresql
     psql = [f"{_binaries()}/psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]
     where = [f"--host={server.host}", f"--port={server.port}", f"--username={server.user}"]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [*psql, *where, "--dbname=postgres", "--set=ON_ERROR_STOP=1", "--file=-"],
         input=";\n".join(statements) + ";\n",
         env={"PGPASSWORD": server.password, "PGCONNECT_TIMEOUT": "2", "PGSSLMODE": "disable"},

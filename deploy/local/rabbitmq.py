@@ -117,7 +117,7 @@ def answers(servers: Servers) -> bool:
 def rabbitmqctl(servers: Servers, *arguments: str, stdin: str = "") -> str:
     """Run rabbitmqctl on this node; returns its output. Raises RabbitmqctlFailed."""
     user = unprivileged_user()
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [_BINARIES / "rabbitmqctl", "--quiet", *arguments],
         env=dict(servers.rabbitmq.environment),
         cwd="/",

@@ -5,8 +5,6 @@ Invariant: the authority's key is never written down, so that nothing else can b
 
 from pathlib import Path
 
-import trustme
-
 CERTIFICATE = "certificate.pem"
 KEY = "key.pem"
 
@@ -18,6 +16,9 @@ def make(ca_file: Path, folder: Path) -> None:
     """
     if ca_file.exists():
         return
+    # Imported here: the installer, which needs none, runs before there is anything to import.
+    import trustme  # noqa: PLC0415
+
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
     issued = authority.issue_cert("localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA)
     folder.mkdir(mode=0o700, exist_ok=True)

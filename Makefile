@@ -1,0 +1,65 @@
+# Everything a person or CI calls. Works where there are only Python >= 3.11, make and git: Debian
+# packages come by apt, Python packages from requirements.lock into .venv.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo smoke test servers lint types format contracts packages clean
+
+# The first that is new enough.
+PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& command -v $$each && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-input
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: packages .venv/ready ## real servers in a folder of its own, and a story played on them; Ctrl-C ends it
+	@$(BIN)/python -m deploy.local demo $(ARGS)
+
+smoke: packages .venv/ready ## the same story without a terminal; fails if a line of it is not true
+	@$(BIN)/python -m deploy.local smoke $(ARGS)
+
+test: packages .venv/ready ## all tests on real servers; some: make test ARGS="tests/router -k rule"
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+servers: packages .venv/ready ## private RabbitMQ, PostgreSQL, Dovecot and Postfix to try things on, until Ctrl-C
+	@$(BIN)/python -m deploy.local servers $(ARGS)
+
+lint: .venv/ready ## style, and which part may import which
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: .venv/ready ## mypy, strict
+	@$(BIN)/mypy shared services deploy tests
+
+format: .venv/ready ## put the code into shape
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+contracts: .venv/ready ## make docs/contracts from the models; refuses to narrow one
+	@$(BIN)/mailroom contracts docs/contracts
+
+packages: ## install the Debian packages that are missing: servers, python3-venv
+	$(if $(PYTHON),,@echo 'mailroom: Python 3.11 or newer is needed, as python3' >&2; exit 2)
+	@$(PYTHON) -m deploy.local.install
+
+clean: ## remove .venv and what tools left behind
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Made anew when the lock changes, so that nothing stays in it that the lock does not name. The
+# files named here are written last: what was interrupted is begun again.
+.venv/locked: requirements.lock
+	@$(MAKE) --no-print-directory packages
+	@echo 'Making .venv from requirements.lock …'
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/ready: .venv/locked pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
