@@ -9,12 +9,31 @@ import ssl
 from pathlib import Path
 
 
+class AuthoritiesUnreadable(Exception):
+    """MAILROOM_TLS_CA_FILE names no file with certificates."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(
+            f"MAILROOM_TLS_CA_FILE is {str(path)!r}: {reason}; name a PEM file of certificates"
+        )
+
+
 def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """A context that verifies servers by the system's authorities and those in `ca_file` (PEM)."""
+    """A context that verifies servers by the system's authorities and those in `ca_file` (PEM).
+
+    Raises AuthoritiesUnreadable.
+    """
     context = ssl.create_default_context()
-    if ca_file is not None:
+    if ca_file is None:
+        return context
+    try:
         # Given to create_default_context, it would replace the system's authorities.
         context.load_verify_locations(ca_file)
+    except ssl.SSLError as failed:
+        raise AuthoritiesUnreadable(ca_file, failed.reason or "no certificate") from None
+    except OSError as failed:
+        raise AuthoritiesUnreadable(ca_file, failed.strerror or str(failed)) from None
     return context
 
 

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailroom.directory import TlsMode
 from mailroom_directory.fields import FieldRefused
 from mailroom_directory.server_urls import Login, Protocol, login, url_of
 
@@ -93,14 +94,11 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     st.sampled_from(["localhost", "mail.example.com", "127.0.0.1", "::1"]),
     st.integers(1, 65535),
     st.sampled_from(["implicit", "starttls"]),
-    st.text(min_size=1),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )
-def test_a_login_reads_back_from_its_own_url(host: str, port: int, tls: str, user: str) -> None:
-    try:
-        url = url_of("smtp", host, port, tls, user)  # type: ignore[arg-type]
-    except UnicodeEncodeError:
-        return  # a lone surrogate, which no URL carries
-    assert login("smtp", url, ADDRESS) == Login("smtp", host, port, tls, user)  # type: ignore[arg-type]
+def test_a_login_reads_back_from_its_own_url(host: str, port: int, tls: TlsMode, user: str) -> None:
+    server = Login("smtp", host, port, tls, user)
+    assert login("smtp", url_of(server), ADDRESS) == server
 
 
 @given(st.text())

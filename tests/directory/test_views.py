@@ -8,7 +8,7 @@ from sqlalchemy.exc import ProgrammingError
 from mailroom import directory
 from mailroom.directory import Account, Folder, Mailbox, Server
 from mailroom_directory import queries, store
-from mailroom_directory.queries import StoredServer
+from mailroom_directory.logins import SealedLogin
 from mailroom_directory.server_urls import Login
 from tests.directory.conftest import As
 
@@ -56,13 +56,11 @@ async def stored(as_: As) -> tuple[UUID, UUID]:
             "enabled": True,
         }
         account = await queries.add(tx, "account", values, NOON)
-        for login in (
-            Login("imap", "localhost", 993, "implicit", "anna"),
-            Login("smtp", "localhost", 587, "starttls", "anna"),
-        ):
-            await queries.set_server(
-                tx, account, StoredServer(login, f"sealed {login.protocol}".encode())
-            )
+        servers = [
+            SealedLogin(Login("imap", "localhost", 993, "implicit", "anna"), b"sealed imap"),
+            SealedLogin(Login("smtp", "localhost", 587, "starttls", "anna"), b"sealed smtp"),
+        ]
+        await queries.set_servers(tx, account, servers)
         await queries.set_folders(tx, account, [Folder("Projects", "other")])
     return mailbox, account
 

@@ -5,7 +5,7 @@ the rows of several accounts in the same order.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +19,7 @@ from mailroom.directory.model import Folder
 from mailroom_directory import store
 from mailroom_directory.fields import FieldRefused
 from mailroom_directory.listing import KINDS, KindName
+from mailroom_directory.logins import SealedLogin
 from mailroom_directory.server_urls import Login, Protocol
 from mailroom_directory.states import State
 
@@ -88,80 +89,62 @@ async def grant(tx: AsyncConnection, mailbox: UUID, groups: Iterable[UUID], leve
         )
 
 
-@dataclass(frozen=True)
-class StoredServer:
-    """A server of an account, with its sealed password."""
-
-    login: Login
-    sealed_password: bytes
-
-
-async def servers_of(tx: AsyncConnection, account: UUID) -> dict[Protocol, StoredServer]:
-    """The servers of an account."""
-    return (await all_servers(tx, account)).get(account, {})
-
-
-async def all_servers(
+async def servers(
     tx: AsyncConnection, account: UUID | None = None
-) -> dict[UUID, dict[Protocol, StoredServer]]:
+) -> dict[UUID, dict[Protocol, SealedLogin]]:
     """The servers of all accounts, or of one."""
     query = select(store.servers)
     if account is not None:
         query = query.where(store.servers.c.account_id == account)
-    found: dict[UUID, dict[Protocol, StoredServer]] = {}
+    found: dict[UUID, dict[Protocol, SealedLogin]] = {}
     for row in await tx.execute(query):
         login = Login(row.protocol, row.host, row.port, row.tls, row.username)
-        found.setdefault(row.account_id, {})[row.protocol] = StoredServer(
-            login, row.sealed_password
-        )
+        stored = SealedLogin(login, row.sealed_password)
+        found.setdefault(row.account_id, {})[row.protocol] = stored
     return found
 
 
-async def set_server(tx: AsyncConnection, account: UUID, server: StoredServer) -> None:
-    """Store a server of an account, instead of what was there."""
-    columns = {
-        "host": server.login.host,
-        "port": server.login.port,
-        "tls": server.login.tls,
-        "username": server.login.user,
-        "sealed_password": server.sealed_password,
-    }
-    statement = upsert(store.servers).values(
-        account_id=account, protocol=server.login.protocol, **columns
-    )
-    await tx.execute(
-        statement.on_conflict_do_update(index_elements=["account_id", "protocol"], set_=columns)
-    )
+async def set_servers(tx: AsyncConnection, account: UUID, servers: Sequence[SealedLogin]) -> None:
+    """Store the servers of an account, instead of those that were."""
+    await tx.execute(delete(store.servers).where(store.servers.c.account_id == account))
+    rows = [
+        {
+            "account_id": account,
+            "protocol": server.login.protocol,
+            "host": server.login.host,
+            "port": server.login.port,
+            "tls": server.login.tls,
+            "username": server.login.user,
+            "sealed_password": server.password,
+        }
+        for server in servers
+    ]
+    if rows:
+        await tx.execute(insert(store.servers), rows)
 
 
-async def drop_server(tx: AsyncConnection, account: UUID, protocol: Protocol) -> None:
-    """Forget a server of an account and its password."""
-    servers = store.servers
-    await tx.execute(
-        delete(servers).where(servers.c.account_id == account, servers.c.protocol == protocol)
-    )
+async def folders(
+    tx: AsyncConnection, account: UUID | None = None
+) -> dict[UUID, tuple[Folder, ...]]:
+    """The chosen folders of all accounts that have such, or of one."""
+    query = select(store.folders).order_by(store.folders.c.name)
+    if account is not None:
+        query = query.where(store.folders.c.account_id == account)
+    found: dict[UUID, tuple[Folder, ...]] = {}
+    for row in await tx.execute(query):
+        found[row.account_id] = (*found.get(row.account_id, ()), Folder(row.name, row.role))
+    return found
 
 
-async def folders_of(tx: AsyncConnection, account: UUID) -> tuple[Folder, ...]:
-    """The chosen folders of an account."""
-    folders = store.folders
-    rows = await tx.execute(
-        select(folders.c.name, folders.c.role)
-        .where(folders.c.account_id == account)
-        .order_by(folders.c.name)
-    )
-    return tuple(Folder(row.name, row.role) for row in rows)
-
-
-async def set_folders(tx: AsyncConnection, account: UUID, folders: Sequence[Folder]) -> None:
+async def set_folders(tx: AsyncConnection, account: UUID, chosen: Sequence[Folder]) -> None:
     """Choose folders of an account, instead of those that were."""
     await tx.execute(delete(store.folders).where(store.folders.c.account_id == account))
-    if folders:
-        rows = [{"account_id": account, **asdict(folder)} for folder in folders]
+    if chosen:
+        rows = [{"account_id": account, **asdict(folder)} for folder in chosen]
         await tx.execute(insert(store.folders), rows)
 
 
-async def states_of(tx: AsyncConnection) -> dict[UUID, State]:
+async def account_states(tx: AsyncConnection) -> dict[UUID, State]:
     """The last observed state of each account."""
     columns = [store.account_states.c[field.name] for field in fields(State)]
     rows = await tx.execute(select(store.account_states.c.account_id, *columns))

@@ -64,11 +64,12 @@ def login(protocol: Protocol, url: str, address: str) -> Login:
     return Login(protocol, host, port, tls, unquote(parts.username or "") or address)
 
 
-def url_of(protocol: Protocol, host: str, port: int, tls: TlsMode, user: str) -> str:
+def url_of(server: Login) -> str:
     """The URL that `login` reads back."""
-    scheme = next(name for name, (mode, _) in _SCHEMES[protocol].items() if mode == tls)
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{quote(user, safe='@+')}@{shown}:{port}"
+    schemes = _SCHEMES[server.protocol]
+    scheme = next(name for name, (mode, _) in schemes.items() if mode == server.tls)
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{scheme}://{quote(server.user, safe='@+')}@{host}:{server.port}"
 
 
 def _scheme(field: str, url: str, protocol: Protocol) -> str:
