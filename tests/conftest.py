@@ -87,6 +87,12 @@ def rabbitmq(pytestconfig: pytest.Config) -> local.Servers:
 
 
 @pytest.fixture(scope="session")
+def dovecot(pytestconfig: pytest.Config) -> local.Servers:
+    """Dovecot, running; it may be the only one."""
+    return local.started(pytestconfig.stash[_FOLDER], {"dovecot"})
+
+
+@pytest.fixture(scope="session")
 def template(postgresql: local.Servers) -> str:
     """The migrated database that all others are copies of; nobody may be connected to it."""
     with _once(postgresql, "template") as first:

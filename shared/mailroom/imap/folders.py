@@ -89,11 +89,13 @@ async def select(connection: Connection, folder: str) -> Opened:
 
 
 async def _open(connection: Connection, how: str, folder: str) -> Opened:
+    connection.folder = ""
     try:
         lines = await command(connection, how, quoted_folder(folder))
     except CommandRefused as refused:
         raise FolderMissing(connection.endpoint, folder, refused.answer) from None
     connection.state = aioimaplib.SELECTED  # the library knows it of SELECT alone
+    connection.folder = folder
     connection.news.clear()
     told = responses.codes(lines)
     if "UIDVALIDITY" not in told:

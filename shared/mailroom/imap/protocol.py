@@ -39,6 +39,8 @@ class Connection(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         self.limit = limit
         """Seconds that the server has for an answer."""
         self.greeting: asyncio.Future[bytes] = self.loop.create_future()
+        self.folder = ""
+        """The open folder; empty when none is."""
         self.exists = 0
         """Mails in the open folder, as last told."""
         self.news = asyncio.Event()

@@ -1,0 +1,1 @@
+"""The fetcher: brings every mail of every account in, once."""

@@ -1,0 +1,231 @@
+"""One account, for as long as this replica holds it: connect, look, reconcile, wait, again.
+
+Invariant: nothing that a mail server does ends this but the loss of the lease. A failure is told in
+a person's words and tried again, later and later; a kept connection that died is replaced at once.
+"""
+
+import asyncio
+import random
+import ssl
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from mailroom import clock, directory, imap
+from mailroom.directory import Account, UnsealKeys
+from mailroom.messaging import outbox
+from mailroom.messaging.failures import database_is_away, describe
+from mailroom.service import Resources
+from mailroom_fetcher import leases, observing, store
+from mailroom_fetcher.bringing import Bringer
+from mailroom_fetcher.budget import Budget
+from mailroom_fetcher.folders import Watch, folders_of, look, reconcile, watch
+from mailroom_fetcher.observing import Standing
+from mailroom_fetcher.schedule import backoff, heartbeat, next_look
+from mailroom_fetcher.settings import FetcherSettings
+
+log = structlog.get_logger("mailroom.fetcher")
+
+PROBLEMS = (imap.ImapFailure, imap.ControlCharacter, directory.PasswordSealed)
+"""What is wrong with an account or its server, in a person's words."""
+KEEP_OPEN = 300.0
+"""Seconds: a connection is kept for the next look if that is not later."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all accounts of this replica share."""
+
+    resources: Resources[FetcherSettings]
+    context: ssl.SSLContext
+    keys: UnsealKeys
+    budget: Budget
+
+
+@dataclass
+class Attendance:
+    """An account in this replica's hands."""
+
+    shared: Shared
+    account: Account
+    bringer: Bringer
+    wake: asyncio.Event
+    """Set: look at once."""
+    standing: Standing | None = None
+    watches: dict[str, Watch] = field(default_factory=dict)
+    failures: int = 0
+    """In a row, since all folders were last looked at."""
+
+
+async def attend(shared: Shared, account: Account, wake: asyncio.Event) -> None:
+    """Attend to an account until cancelled. Raises LeaseLost, and what is no fault of a server."""
+    lease = leases.Lease(account.id, shared.resources.replica)
+    here = Attendance(shared, account, Bringer(shared.resources, shared.budget, lease), wake)
+    async with shared.resources.engine.begin() as tx:
+        here.standing = await observing.last_told(tx, account.id)
+    while True:
+        try:
+            due = await _session(here)
+            pause = (due - clock.now()).total_seconds()
+        except PROBLEMS as problem:
+            here.failures += 1
+            pause = await _failed(here, problem)
+        except Exception as fault:
+            if not database_is_away(fault) and not isinstance(fault, leases.LeaseLost):
+                await report(here, f"not the server's fault, see the log: {describe(fault)}")
+            raise
+        await _sleep(pause, wake)
+
+
+async def _failed(here: Attendance, problem: Exception) -> float:
+    """Tell a failure; how many seconds to wait."""
+    refused = isinstance(problem, imap.LoginRefused)
+    # Many servers lock out who guesses: a refused password is tried seldom.
+    first, longest = (30.0, 900.0) if refused else (1.0, 300.0)
+    pause = backoff(here.failures, random.random(), first, longest)  # noqa: S311 -- jitter
+    log.warning(
+        "account_failing",
+        account=here.account.name,
+        problem=str(problem),
+        failures=here.failures,
+        again=round(pause, 1),
+    )
+    lost = isinstance(problem, imap.ConnectionLost | imap.TimedOut)
+    if here.failures > 1 or not lost:
+        await report(here, str(problem))
+    return pause
+
+
+async def _sleep(seconds: float, wake: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(max(seconds, 0)):
+            await wake.wait()
+    except TimeoutError:
+        return
+
+
+async def report(here: Attendance, problem: str) -> None:
+    """Tell how the account fares, if that is news. Raises LeaseLost."""
+    observing.show(here.account.id, here.account.name, "failing" if problem else "ok")
+    standing = observing.to_tell(here.standing, problem, clock.now())
+    if standing is None:
+        return
+    resources = here.shared.resources
+    async with resources.engine.begin() as tx:
+        await leases.hold(tx, here.bringer.lease)
+        told = await observing.tell(tx, here.account.id, standing)
+        await outbox.add(tx, resources.messaging, [told])
+    here.standing = standing
+
+
+async def _session(here: Attendance) -> datetime:
+    """One connection, for as long as it is worth keeping; when to look next."""
+    server = here.account.imap
+    if server is None:
+        raise ValueError(f"account {here.account.name} has no IMAP server")
+    login = imap.Login(
+        server.host,
+        server.port,
+        server.tls,
+        server.user,
+        directory.unseal(server, here.shared.keys),
+    )
+    limit = here.shared.resources.settings.answer_seconds
+    connection = await imap.connect(login, here.shared.context, limit)
+    try:
+        while True:
+            due = await _look_everywhere(here, connection)
+            await _reconcile(here, connection, due)
+            if not await _wait(here, connection, due):
+                await imap.logout(connection)
+                return due
+    finally:
+        imap.close(connection)
+
+
+async def _look_everywhere(here: Attendance, connection: imap.Connection) -> datetime:
+    """Look at every folder and tell how the account fares; when to do so again."""
+    here.wake.clear()
+    listed = await imap.list_folders(connection)
+    uses = {folder.name: folder.use for folder in listed}
+    problems = []
+    for folder in folders_of(here.account, listed):
+        if uses.get(folder.name) == "all":
+            problems.append(f"folder {folder.name!r} holds copies of all others: read those")
+            continue
+        try:
+            await _look_at(here, connection, folder)
+        except imap.FolderMissing as missing:
+            problems.append(str(missing))
+    here.failures = 0
+    await report(here, observing.words_for(problems, await _parked(here)))
+    account = here.account
+    return next_look(clock.now(), account.interval, account.calendar, account.timezone)
+
+
+async def _look_at(here: Attendance, connection: imap.Connection, folder: directory.Folder) -> None:
+    watched, opened = await _open(here, connection, folder)
+    await look(here.bringer, connection, watched, opened)
+
+
+async def _open(
+    here: Attendance, connection: imap.Connection, folder: directory.Folder
+) -> tuple[Watch, imap.Opened]:
+    opened = await imap.examine(connection, folder.name)
+    watched = here.watches.get(folder.name)
+    if watched is None or watched.place.uidvalidity != opened.uidvalidity:
+        watched = await watch(here.bringer, here.account, folder, opened)
+        here.watches[folder.name] = watched
+    return watched, opened
+
+
+async def _parked(here: Attendance) -> list[store.ParkedMail]:
+    if not here.bringer.parked:
+        return []
+    async with here.shared.resources.engine.begin() as tx:
+        parked = await store.parked(tx, here.account.id)
+    here.bringer.parked = bool(parked)
+    return parked
+
+
+async def _reconcile(here: Attendance, connection: imap.Connection, due: datetime) -> None:
+    """Fill holes, folder by folder, until all are filled or new mail is to be looked for."""
+    for watched in reversed(list(here.watches.values())):
+        if not watched.backlog:
+            continue
+        watched, _ = await _open(here, connection, watched.folder)  # noqa: PLW2901 -- renumbered
+        while watched.backlog and clock.now() < due and not here.wake.is_set():
+            await reconcile(here.bringer, connection, watched)
+
+
+async def _wait(here: Attendance, connection: imap.Connection, due: datetime) -> bool:
+    """Wait until the next look is due; False if the connection is not worth keeping so long."""
+    inbox = _inbox(here)
+    if inbox and here.account.idle and imap.can_idle(connection):
+        await _idle(here, connection, inbox, due)
+        return True
+    pause = (due - clock.now()).total_seconds()
+    if pause > KEEP_OPEN:
+        return False
+    await _sleep(pause, here.wake)
+    return True
+
+
+def _inbox(here: Attendance) -> directory.Folder | None:
+    watched = sorted(here.watches.values(), key=lambda one: one.folder.role == "inbox")
+    return watched[-1].folder if watched else None
+
+
+async def _idle(
+    here: Attendance, connection: imap.Connection, inbox: directory.Folder, due: datetime
+) -> None:
+    """Hear of new mail in the inbox at once, until the other folders are due, too."""
+    news = connection.folder != inbox.name or connection.news.is_set()
+    while not here.wake.is_set():
+        if news:
+            await _look_at(here, connection, inbox)
+        seconds = (due - clock.now()).total_seconds()
+        if seconds <= 0:
+            return
+        news = await imap.idle(connection, seconds, heartbeat(here.account.interval), here.wake)

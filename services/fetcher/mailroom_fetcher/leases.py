@@ -1,0 +1,150 @@
+"""Who holds which account: the leases by which replicas share the work.
+
+Invariant: an account has one holder at a time, and only its holder writes to its ledger: `hold`
+locks the lease in the writing transaction, so that a lease taken over stops the former holder
+whatever the clocks of the two machines say. Clocks decide only how soon it is taken over.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from uuid import UUID
+
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mailroom_fetcher.store import accounts, replicas
+
+
+class LeaseLost(Exception):
+    """Another replica holds this account now; what was about to be written is not."""
+
+    def __init__(self, account: UUID) -> None:
+        self.account = account
+        super().__init__(f"account {account} is held by another replica now")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """This replica's hold on an account."""
+
+    account: UUID
+    holder: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """An account that this replica holds, and when somebody last wanted it fetched at once."""
+
+    account: UUID
+    fetch_wanted_at: datetime | None
+
+
+def fair_share(wanted: int, replicas_alive: int) -> int:
+    """How many of the accounts one replica holds at most."""
+    return ceil(wanted / max(replicas_alive, 1))
+
+
+async def hold(tx: AsyncConnection, lease: Lease) -> None:
+    """Lock the lease until `tx` ends. Raises LeaseLost."""
+    ours = (
+        select(accounts.c.account)
+        .where(accounts.c.account == lease.account, accounts.c.holder == lease.holder)
+        .with_for_update(key_share=True)
+    )
+    if (await tx.execute(ours)).first() is None:
+        raise LeaseLost(lease.account)
+
+
+async def alive(tx: AsyncConnection, name: str, now: datetime, length: timedelta) -> int:
+    """Say that this replica lives; how many do."""
+    statement = insert(replicas).values(name=name, alive_until=now + length)
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"], set_={"alive_until": statement.excluded.alive_until}
+        )
+    )
+    await tx.execute(delete(replicas).where(replicas.c.alive_until < now))
+    return int((await tx.execute(select(func.count()).select_from(replicas))).scalar_one())
+
+
+async def renew(
+    tx: AsyncConnection, holder: str, now: datetime, length: timedelta
+) -> dict[UUID, Held]:
+    """Renew every lease of this replica that nobody took over; what it holds.
+
+    A lease that a transaction of its own has locked just now is left for the next time.
+    """
+    mine = select(accounts.c.account).where(accounts.c.holder == holder)
+    await tx.execute(
+        update(accounts)
+        .where(accounts.c.account.in_(mine.with_for_update(skip_locked=True, key_share=True)))
+        .values(lease_until=now + length)
+    )
+    found = select(accounts.c.account, accounts.c.fetch_wanted_at).where(
+        accounts.c.holder == holder
+    )
+    return {row.account: Held(row.account, row.fetch_wanted_at) for row in await tx.execute(found)}
+
+
+async def claim(
+    tx: AsyncConnection,
+    holder: str,
+    wanted: Sequence[UUID],
+    at_most: int,
+    now: datetime,
+    length: timedelta,
+) -> list[UUID]:
+    """Take over up to `at_most` of the wanted accounts that nobody holds, or held too long."""
+    await tx.execute(
+        insert(accounts).on_conflict_do_nothing(), [{"account": one} for one in sorted(wanted)]
+    )
+    free = (
+        select(accounts.c.account)
+        .where(
+            accounts.c.account.in_(wanted),
+            or_(accounts.c.holder.is_(None), accounts.c.lease_until < now),
+        )
+        .order_by(accounts.c.account)
+        .limit(at_most)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    taken = await tx.execute(
+        update(accounts)
+        .where(accounts.c.account.in_(free))
+        .values(holder=holder, lease_until=now + length)
+        .returning(accounts.c.account)
+    )
+    return list(taken.scalars())
+
+
+async def release(tx: AsyncConnection, holder: str, released: Sequence[UUID]) -> None:
+    """Let go of accounts, so that others need not wait for the leases to run out."""
+    await tx.execute(
+        update(accounts)
+        .where(accounts.c.holder == holder, accounts.c.account.in_(released))
+        .values(holder=None, lease_until=None)
+    )
+
+
+async def leave(tx: AsyncConnection, holder: str) -> None:
+    """Let go of everything: this replica ends."""
+    await tx.execute(
+        update(accounts).where(accounts.c.holder == holder).values(holder=None, lease_until=None)
+    )
+    await tx.execute(delete(replicas).where(replicas.c.name == holder))
+
+
+async def want_fetched(tx: AsyncConnection, wanted: Sequence[UUID], now: datetime) -> None:
+    """Have accounts fetched at once by whoever holds them."""
+    statement = insert(accounts)
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["account"],
+            set_={"fetch_wanted_at": statement.excluded.fetch_wanted_at},
+        ),
+        # In one order, so that two such transactions wait for each other, but never both.
+        [{"account": one, "fetch_wanted_at": now} for one in sorted(set(wanted))],
+    )

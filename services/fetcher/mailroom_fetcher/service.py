@@ -1,0 +1,52 @@
+"""The fetcher, whole: it holds the accounts, and hears when one changes or is wanted at once."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mailroom import clock
+from mailroom.contracts import AccountFetch, AccountObserved, DirectoryChanged, MailReceived
+from mailroom.messaging.envelope import Outgoing, Received
+from mailroom.service import Resources, Service, Subscription
+from mailroom_fetcher import leases, waking
+from mailroom_fetcher.accounts import attend_accounts
+from mailroom_fetcher.settings import FetcherSettings
+from mailroom_fetcher.store import messaging, metadata
+from mailroom_fetcher.trace import trace
+
+
+async def fetch_now(
+    tx: AsyncConnection,
+    events: Sequence[Received[AccountFetch]],
+    resources: Resources[FetcherSettings],  # noqa: ARG001
+) -> Sequence[Outgoing]:
+    """Whoever holds these accounts looks at once."""
+    await leases.want_fetched(tx, [received.event.account for received in events], clock.now())
+    await waking.say(tx, waking.FETCH)
+    return ()
+
+
+async def read_again(
+    tx: AsyncConnection,
+    events: Sequence[Received[DirectoryChanged]],
+    resources: Resources[FetcherSettings],  # noqa: ARG001
+) -> Sequence[Outgoing]:
+    """All replicas read the accounts again, if one changed."""
+    if any(received.event.kind == "account" for received in events):
+        await waking.say(tx, waking.DIRECTORY)
+    return ()
+
+
+SERVICE = Service(
+    name="fetcher",
+    settings=FetcherSettings,
+    metadata=metadata,
+    messaging=messaging,
+    publishes=(MailReceived, AccountObserved),
+    subscriptions=(
+        Subscription(AccountFetch, fetch_now),
+        Subscription(DirectoryChanged, read_again),
+    ),
+    tasks=(attend_accounts,),
+    trace=trace,
+)
