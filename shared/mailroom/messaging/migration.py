@@ -91,6 +91,9 @@ def _day_functions(schema: str) -> list[str]:
             day timestamp := date_trunc('day', moment AT TIME ZONE 'UTC');
             name text := 'outbox_sent_' || to_char(day, 'YYYYMMDD');
         BEGIN
+            IF to_regclass(format('{schema}.%I', name)) IS NOT NULL THEN
+                RETURN;
+            END IF;
             {lock}
             IF to_regclass(format('{schema}.%I', name)) IS NULL THEN
                 EXECUTE format(

@@ -4,17 +4,31 @@ Invariant: an event's bytes are made once, here, and published as they are howev
 leaves the outbox only for `outbox_sent`, in the transaction that knows RabbitMQ's confirmation.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
-from mailroom.messaging import topology
+from mailroom.messaging.admission import Delivery, Origin, retry_headers
 from mailroom.messaging.envelope import Outgoing
-from mailroom.messaging.tables import MessagingTables
+from mailroom.messaging.tables import AnyRow, MessagingTables
+from mailroom.messaging.topology import EXCHANGE, retry_exchange
+
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
 
 
 def channel(tables: MessagingTables) -> str:
@@ -31,16 +45,131 @@ async def add(tx: AsyncConnection, tables: MessagingTables, events: Sequence[Out
     await wake(tx, tables)
 
 
+async def add_again(
+    tx: AsyncConnection,
+    tables: MessagingTables,
+    service: str,
+    given: Delivery,
+    by: Origin,
+    due: datetime,
+) -> None:
+    """Publish an event again, at `due`, to its own queue alone: same id, same bytes.
+
+    `by.tries` is how often it was tried. It goes through the service's own retry exchange: the
+    default exchange would need a right that opens every queue.
+    """
+    row = {
+        "event_id": given.key,
+        "exchange": retry_exchange(service),
+        "routing_key": given.queue,
+        "type": given.type,
+        "correlation_id": given.correlation_id or given.key,
+        "headers": retry_headers(by.publisher, by.routing_key, by.tries),
+        "mandatory": True,
+        "body": given.body,
+        "created_at": given.published_at,
+        "due": due,
+    }
+    await tx.execute(insert(tables.outbox), row)
+    await wake(tx, tables)
+
+
 async def wake(tx: AsyncConnection, tables: MessagingTables) -> None:
     """Tell the relays of this service at commit that there is something."""
     await tx.execute(select(func.pg_notify(channel(tables), "")))
+
+
+async def claim(
+    tx: AsyncConnection, tables: MessagingTables, moment: datetime, limit: int
+) -> Sequence[AnyRow]:
+    """Rows due at `moment`, oldest first, locked until `tx` ends; others' locks are passed by."""
+    outbox = tables.outbox
+    due = (
+        select(outbox)
+        .where(outbox.c.due <= moment)
+        .order_by(outbox.c.due, outbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return (await tx.execute(due)).all()
+
+
+async def make_day(tx: AsyncConnection, tables: MessagingTables, moment: datetime) -> None:
+    """Make the day of `outbox_sent` that rows sent at `moment` go into, if it is missing."""
+    functions = getattr(func, tables.schema)
+    await tx.execute(select(functions.make_outbox_day(literal(moment))))
+
+
+async def move_to_sent(
+    tx: AsyncConnection, tables: MessagingTables, ids: Collection[int], moment: datetime
+) -> None:
+    """Move confirmed rows into the day of `moment`, which must have been made."""
+    outbox, sent = tables.outbox, tables.outbox_sent
+    confirmed = func.unnest(literal(list(ids), ARRAY(BigInteger))).table_valued("id")
+    columns = [outbox.c[column.name] for column in sent.c if column.name != "sent_at"]
+    gone = delete(outbox).where(outbox.c.id == confirmed.c.id).returning(*columns).cte("gone")
+    await tx.execute(
+        insert(sent).from_select([*gone.c.keys(), "sent_at"], select(gone, literal(moment)))
+    )
+
+
+async def postpone(
+    tx: AsyncConnection,
+    tables: MessagingTables,
+    problems: Mapping[int, str],
+    attempts: Mapping[int, int],
+    moment: datetime,
+) -> None:
+    """Tell the problem of rows that failed by themselves, and let others pass for a while."""
+    outbox = tables.outbox
+    await tx.execute(
+        update(outbox)
+        .where(outbox.c.id == bindparam("row"))
+        .values(problem=bindparam("why"), attempts=outbox.c.attempts + 1, due=bindparam("later")),
+        [
+            {"row": id_, "why": problem, "later": moment + _pause(attempts[id_])}
+            for id_, problem in problems.items()
+        ],
+    )
+
+
+async def republish(
+    tx: AsyncConnection,
+    tables: MessagingTables,
+    since: datetime,
+    names: Collection[str],
+    moment: datetime,
+) -> int:
+    """Publish again what was sent since `since`, with the same event ids; returns how many events.
+
+    `names` are contracts' names; none means all. Consumers that had an event know it by its id.
+    """
+    sent = tables.outbox_sent
+    names_kept = [column.name for column in sent.c if column.name not in ("id", "sent_at")]
+    once = (
+        select(*(sent.c[name] for name in names_kept))
+        .where(sent.c.sent_at >= since, sent.c.exchange == EXCHANGE)
+        # It may have been republished before.
+        .distinct(sent.c.event_id, sent.c.routing_key)
+        .order_by(sent.c.event_id, sent.c.routing_key)
+    )
+    if names:
+        once = once.where(sent.c.type.in_(names))
+    events = once.subquery("events")
+    added = await tx.execute(
+        insert(tables.outbox).from_select(
+            [*names_kept, "due"], select(events, literal(moment)).order_by(events.c.created_at)
+        )
+    )
+    await wake(tx, tables)
+    return added.rowcount
 
 
 def _row(outgoing: Outgoing, moment: datetime) -> dict[str, Any]:
     event = outgoing.event
     return {
         "event_id": str(outgoing.event_id),
-        "exchange": topology.EXCHANGE,
+        "exchange": EXCHANGE,
         "routing_key": event.routing_key(),
         "type": event.name,
         "correlation_id": outgoing.correlation_id,
@@ -49,3 +178,7 @@ def _row(outgoing: Outgoing, moment: datetime) -> dict[str, Any]:
         "created_at": moment,
         "due": outgoing.due or moment,
     }
+
+
+def _pause(attempts: int) -> timedelta:
+    return min(FIRST_PAUSE * float(2 ** min(attempts, 16)), LONGEST_PAUSE)

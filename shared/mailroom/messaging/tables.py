@@ -5,6 +5,7 @@ Invariant: they hold everything that a broker may lose. `outbox` is what is stil
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -17,12 +18,15 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Row,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+AnyRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True)

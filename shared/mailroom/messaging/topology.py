@@ -53,6 +53,10 @@ def dead_queue(service: str) -> str:
     return f"dead.{service}"
 
 
+BURIED = "mailroom.buried"
+"""Where dead letters go that the drain cannot read either; only a person looks there."""
+
+
 def routing_keys(contract: type[Contract]) -> tuple[str, ...]:
     """Every key that events of this contract are published under."""
     return tuple(contract.name + suffix for suffix in contract.key_suffixes)
@@ -72,6 +76,8 @@ async def declare(connection: AbstractConnection, services: Sequence[Service[Any
     async with connection.channel() as channel:
         events = await channel.declare_exchange(EXCHANGE, ExchangeType.TOPIC, durable=True)
         dead = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.DIRECT, durable=True)
+        buried = await channel.declare_queue(BURIED, durable=True, arguments=dict(_QUORUM))
+        await buried.bind(dead, BURIED)
         for service in services:
             retry = await channel.declare_exchange(
                 retry_exchange(service.name), ExchangeType.DIRECT, durable=True
@@ -79,7 +85,7 @@ async def declare(connection: AbstractConnection, services: Sequence[Service[Any
             dead_letters = await channel.declare_queue(
                 dead_queue(service.name), durable=True, arguments=dict(_QUORUM)
             )
-            await dead_letters.bind(dead, service.name)
+            await dead_letters.bind(dead, dead_queue(service.name))
             for subscription in service.subscriptions:
                 name = queue_name(service.name, subscription.contract)
                 queue = await channel.declare_queue(name, durable=True, arguments=dict(_QUORUM))
@@ -101,7 +107,7 @@ def definitions(
     Raises KeyError for a missing password, ValueError for a name that cannot be a service's.
     """
     names = [service.name for service in services]
-    if wrong := {"dead", OWNER} & {*names, *publishers}:
+    if wrong := {"dead", "buried", OWNER} & {*names, *publishers}:
         raise ValueError(f"name {min(wrong)!r}: the broker's own names start so, take another")
     foreign = sorted(set(publishers))
     return {
@@ -117,8 +123,9 @@ def definitions(
             *(_may_write(vhost, name, _what_anyone_may()) for name in foreign),
         ],
         "policies": [
-            *(_limits(vhost, name) for name in names),
-            _policy(vhost, "dead", r"^dead\.", {"delivery-limit": _NO_LIMIT}),
+            *(_limits(vhost, name, rf"^{re.escape(name)}\.", dead_queue(name)) for name in names),
+            _limits(vhost, "dead", r"^dead\.", BURIED),
+            _policy(vhost, "buried", f"^{re.escape(BURIED)}$", {"delivery-limit": _NO_LIMIT}),
         ],
     }
 
@@ -163,21 +170,17 @@ def _what_anyone_may() -> list[type[Contract]]:
     return [contract for contract in CONTRACTS.values() if ANYONE in contract.publishers]
 
 
-def _limits(vhost: str, name: str) -> dict[str, Any]:
+def _limits(vhost: str, name: str, pattern: str, dead_letters: str) -> dict[str, Any]:
     """A delivery limit without a dead-letter exchange would drop; at-least-once needs the overflow
     `reject-publish`, which without a length limit rejects nothing."""
-    return _policy(
-        vhost,
-        name,
-        rf"^{re.escape(name)}\.",
-        {
-            "delivery-limit": DELIVERY_LIMIT,
-            "dead-letter-exchange": DEAD_EXCHANGE,
-            "dead-letter-routing-key": name,
-            "dead-letter-strategy": "at-least-once",
-            "overflow": "reject-publish",
-        },
-    )
+    definition = {
+        "delivery-limit": DELIVERY_LIMIT,
+        "dead-letter-exchange": DEAD_EXCHANGE,
+        "dead-letter-routing-key": dead_letters,
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
+    }
+    return _policy(vhost, name, pattern, definition)
 
 
 def _policy(vhost: str, name: str, pattern: str, definition: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,164 @@
+"""Takes messages of one queue from RabbitMQ in batches, and acknowledges what has been settled.
+
+Invariant: one loop owns the channel, and an acknowledgement covers only messages that it has
+settled. Whatever else was delivered is given back when the consumer ends, for whatever reason.
+
+Each consumer begins with one message at a time, until a full prefetch of them was settled: what
+ends the process or its connection again and again is then alone in hand, and its neighbours do not
+come to the delivery limit with it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
+
+import structlog
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+
+log = structlog.get_logger("mailroom.messaging")
+
+T = TypeVar("T")
+
+Messages = Sequence[AbstractIncomingMessage]
+Settle = Callable[[Messages], Awaitable[None]]
+"""Commits all that the messages cause. If it raises, they go back to their queue, all of them."""
+
+FINISH_WITHIN = 5.0
+"""Seconds that a batch in hand has to end once its loop is cancelled."""
+
+_ANSWER_WITHIN = 10.0
+_LOST_PAUSE = 0.5
+_LOST = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+
+
+async def consume_for_ever(queue: AbstractRobustQueue, size: int, settle: Settle) -> None:
+    """Settle what comes to `queue`, at most `size` messages at a time, until cancelled.
+
+    A lost channel or connection is waited out and consumed from again. Raises what `settle` raises,
+    with nothing left in hand. Cancelled, it ends when the batch in hand is settled and
+    acknowledged, or after FINISH_WITHIN seconds, when it is given back.
+    """
+    while True:
+        try:
+            await _until_ready(cast("AbstractRobustChannel", queue.channel))
+            if await _consume(queue, 1, 1, settle, at_most=2 * size):
+                await _consume(queue, 2 * size, size, settle)
+        except _LOST as lost:
+            log.info("channel_lost", queue=queue.name, problem=str(lost) or type(lost).__name__)
+        except asyncio.CancelledError:
+            # aiormq ends pending calls of a closed channel with CancelledError too.
+            if being_cancelled():
+                raise
+        await asyncio.sleep(_LOST_PAUSE)
+
+
+async def _consume(
+    queue: AbstractRobustQueue, prefetch: int, size: int, settle: Settle, at_most: int | None = None
+) -> bool:
+    """One consumer's life: true after `at_most` messages, false when its channel is lost."""
+    arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+
+    def lost(*_: object) -> None:
+        arrived.put_nowait(None)
+
+    await queue.channel.set_qos(prefetch, timeout=_ANSWER_WITHIN)
+    underlay = await queue.channel.get_underlay_channel()
+    queue.channel.close_callbacks.add(lost)
+    underlay.on_consumer_cancel_callbacks.add(lost)
+    try:
+        # Not robust: aio-pika would consume again by itself, with messages of two lives in hand.
+        tag = await queue.consume(arrived.put, timeout=_ANSWER_WITHIN, robust=False)
+        settled, last_tag = 0, 0
+        try:
+            while at_most is None or settled < at_most:
+                batch = await _take(arrived, size)
+                if batch is None:
+                    return False
+                last_tag = await to_its_end(_settle(batch, last_tag, settle), FINISH_WITHIN)
+                settled += len(batch)
+        finally:
+            await _give_back(queue, tag)
+    finally:
+        queue.channel.close_callbacks.discard(lost)
+        underlay.on_consumer_cancel_callbacks.discard(lost)
+    return True
+
+
+async def _until_ready(channel: AbstractRobustChannel) -> None:
+    """aio-pika opens a channel again with its connection, but not after its queue was missing."""
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            await channel.ready()
+    except TimeoutError:
+        await channel.restore()
+
+
+async def _take(
+    arrived: "asyncio.Queue[AbstractIncomingMessage | None]", size: int
+) -> list[AbstractIncomingMessage] | None:
+    """What has arrived, at least one and at most `size`, without a timer; null: it was the last."""
+    first = await arrived.get()
+    if first is None:
+        return None
+    batch = [first]
+    while len(batch) < size and not arrived.empty():
+        message = arrived.get_nowait()
+        if message is None:
+            return None
+        batch.append(message)
+    return batch
+
+
+async def _settle(batch: Messages, last_tag: int, settle: Settle) -> int:
+    """Settle and acknowledge. Returns the last delivery tag."""
+    await settle(batch)
+    tags = [message.delivery_tag or 0 for message in batch]
+    first = last_tag + 1 if last_tag else tags[0]
+    try:
+        channel = batch[-1].channel
+        if tags == list(range(first, first + len(tags))):
+            await channel.basic_ack(tags[-1], multiple=True, wait=False)
+        else:
+            for tag in tags:
+                await channel.basic_ack(tag, wait=False)
+    except _LOST as lost:
+        # They come again, and the consumed ids tell.
+        log.info("ack_lost", events=len(batch), problem=str(lost) or type(lost).__name__)
+    return tags[-1]
+
+
+async def _give_back(queue: AbstractRobustQueue, tag: str) -> None:
+    """End the consumer and return all that is unacknowledged, also what nobody has taken yet.
+
+    Delivery tag 0 with multiple means all of the channel (AMQP 0-9-1, basic.nack in RabbitMQ).
+    """
+    if queue.channel.is_closed:
+        return
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            await queue.cancel(tag)
+            channel = await queue.channel.get_underlay_channel()
+            await channel.basic_nack(0, multiple=True, requeue=True, wait=False)
+    except _LOST as lost:
+        # A closed channel has given back everything.
+        log.info("channel_lost", queue=queue.name, problem=str(lost) or type(lost).__name__)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T], within: float) -> T:
+    """Await `work`. A cancellation meanwhile takes effect after it, or after `within` seconds."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if being_cancelled():
+            await asyncio.wait([task], timeout=within)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def being_cancelled() -> bool:
+    """Whether somebody cancels this task, and not aiormq a call that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,135 @@
+"""Publishes rows of the outbox to RabbitMQ, and says of each whether RabbitMQ has it.
+
+Invariant: a row is *confirmed* (RabbitMQ has it, and had a queue for it if it is mandatory), or has
+a *problem* of its own, or is *open*: the broker's fault, to be tried again as it is.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, DeliveryMode
+from aio_pika.exceptions import (
+    AMQPChannelError,
+    AMQPConnectionError,
+    ChannelInvalidStateError,
+    DeliveryError,
+)
+
+from mailroom.messaging.tables import AnyRow
+
+CONFIRM_WITHIN = 10.0
+"""Seconds. Under a memory or disk alarm RabbitMQ neither confirms nor refuses, for ever."""
+
+_CHANNEL_LOST = (AMQPChannelError, AMQPConnectionError, ChannelInvalidStateError, OSError)
+
+
+@dataclass
+class Outcome:
+    """What became of rows, by their id. Rows in neither are open."""
+
+    confirmed: list[int] = field(default_factory=list)
+    problems: dict[int, str] = field(default_factory=dict)
+    stalled: bool = False
+    """Not all was confirmed in time: the connection is of no more use."""
+
+
+async def publish(
+    connection: AbstractConnection, rows: Sequence[AnyRow], user: str, within: float
+) -> Outcome:
+    """Publish rows with all confirmations in flight; after a channel error, one by one.
+
+    Each event id must be there once only: aiormq tells returned messages apart by it.
+    """
+    async with asyncio.timeout(within):
+        channel = await _open(connection)
+    tasks = {asyncio.create_task(_publish(channel, row, user)): row.id for row in rows}
+    outcome = Outcome()
+    try:
+        done, late = await asyncio.wait(tasks, timeout=within)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        _sort(outcome, tasks[task], task)
+    if late:
+        outcome.stalled = True
+        # If others were confirmed, the broker works and the queues of these do not.
+        if outcome.confirmed:
+            outcome.problems |= {tasks[task]: _not_within(within) for task in late}
+        return outcome
+    known = {*outcome.confirmed, *outcome.problems}
+    if open_rows := [row for row in rows if row.id not in known]:
+        # The channel was closed, by any one of them.
+        await _publish_one_by_one(connection, open_rows, user, within, outcome)
+    else:
+        await channel.close()
+    return outcome
+
+
+async def _publish_one_by_one(
+    connection: AbstractConnection,
+    rows: Sequence[AnyRow],
+    user: str,
+    within: float,
+    outcome: Outcome,
+) -> None:
+    for row in rows:
+        if connection.is_closed:
+            return
+        async with asyncio.timeout(within):
+            channel = await _open(connection)
+        task = asyncio.create_task(_publish(channel, row, user))
+        done, _ = await asyncio.wait([task], timeout=within)
+        if not done:
+            task.cancel()
+            outcome.problems[row.id] = _not_within(within)
+            outcome.stalled = True
+            return
+        _sort(outcome, row.id, task)
+        if row.id not in {*outcome.confirmed, *outcome.problems}:
+            if connection.is_closed or task.cancelled():
+                return
+            # It was alone on its channel: it is what closed it.
+            outcome.problems[row.id] = str(task.exception())
+        elif not channel.is_closed:
+            await channel.close()
+
+
+def _sort(outcome: Outcome, row_id: int, task: "asyncio.Task[None]") -> None:
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is None:
+        outcome.confirmed.append(row_id)
+    elif isinstance(error, DeliveryError) or not isinstance(error, _CHANNEL_LOST):
+        outcome.problems[row_id] = str(error) or type(error).__name__
+
+
+async def _open(connection: AbstractConnection) -> AbstractChannel:
+    # `mandatory` alone does nothing: without on_return_raises a returned message counts as sent.
+    channel = connection.channel(publisher_confirms=True, on_return_raises=True)
+    await channel.initialize()
+    return channel
+
+
+async def _publish(channel: AbstractChannel, row: AnyRow, user: str) -> None:
+    message = aio_pika.Message(
+        row.body,
+        headers=row.headers,
+        content_type="application/json",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=row.event_id,
+        type=row.type,
+        timestamp=row.created_at,
+        correlation_id=row.correlation_id,
+        app_id=user,
+        user_id=user,
+    )
+    exchange = await channel.get_exchange(row.exchange, ensure=False)
+    await exchange.publish(message, row.routing_key, mandatory=row.mandatory)
+
+
+def _not_within(seconds: float) -> str:
+    return f"RabbitMQ did not confirm it within {seconds:g} s"

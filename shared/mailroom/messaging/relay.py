@@ -1,0 +1,201 @@
+"""The relay: brings the rows of the outbox to RabbitMQ, at least once, for as long as it takes.
+
+Invariant: attempts are unlimited. A row leaves the outbox when RabbitMQ has confirmed it; a relay
+that ends between confirmation and commit publishes it again, with the same id. A row that fails by
+itself tells its problem and lets others pass.
+
+It is ours because the library for this is five times slower and costs five times the processor
+time: it publishes one row after another, this one a window with all confirmations in flight.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aio_pika
+import asyncpg
+import structlog
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from prometheus_client import Counter
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailroom import clock
+from mailroom.messaging import outbox
+from mailroom.messaging.addresses import broker_address
+from mailroom.messaging.failures import DatabaseAway, describe
+from mailroom.messaging.intake import FINISH_WITHIN, being_cancelled, to_its_end
+from mailroom.messaging.presence import begin
+from mailroom.messaging.publishing import CONFIRM_WITHIN, Outcome, publish
+from mailroom.messaging.tables import AnyRow
+from mailroom.service import Resources, Service
+
+log = structlog.get_logger("mailroom.messaging")
+
+RELAYED = Counter("mailroom_relayed", "Events that RabbitMQ confirmed", ["service", "event"])
+POSTPONED = Counter("mailroom_relay_problems", "Events that failed by themselves", ["service"])
+
+WINDOW = 200
+"""Rows a round: claimed together, with all their confirmations in flight."""
+
+POLL = 1.0
+"""Seconds between looks for rows that nobody told of: what falls due, and lost notifications."""
+
+LONGEST_PAUSE = 15.0
+_CONNECT_WITHIN = 10.0
+_CLOSE_WITHIN = 2.0
+_WAITED_OUT = (
+    AMQPError,
+    ChannelInvalidStateError,
+    SQLAlchemyError,
+    DatabaseAway,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+
+class BrokerStalled(Exception):
+    """RabbitMQ did not confirm in time: an alarm, or a queue without its quorum."""
+
+
+async def relay(service: Service[Any], resources: Resources[Any]) -> None:
+    """Publish what is due, until cancelled; the round in hand then ends first.
+
+    Any number of relays may run for one service: each row is claimed by one.
+    """
+    woken = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_listen(service, resources, woken))
+        group.create_task(_relay_for_ever(service, resources, woken))
+
+
+async def _relay_for_ever(
+    service: Service[Any], resources: Resources[Any], woken: asyncio.Event
+) -> None:
+    pause = 1.0
+    while True:
+        try:
+            async with _connected(service, resources) as connection:
+                await relay_once(service, resources, connection)
+                pause = 1.0
+                await _relay_while_connected(service, resources, connection, woken)
+        except (*_WAITED_OUT, BrokerStalled) as failed:
+            log.warning("relay_waits", service=service.name, problem=describe(failed), again=pause)
+        except asyncio.CancelledError:
+            # aiormq ends pending calls of a closed connection with CancelledError too.
+            if being_cancelled():
+                raise
+        # Jitter: replicas do not come back all at once.
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _relay_while_connected(
+    service: Service[Any],
+    resources: Resources[Any],
+    connection: AbstractConnection,
+    woken: asyncio.Event,
+) -> None:
+    while True:
+        woken.clear()
+        while await to_its_end(relay_once(service, resources, connection), FINISH_WITHIN):
+            pass
+        try:
+            async with asyncio.timeout(POLL):
+                await woken.wait()
+        except TimeoutError:
+            continue
+
+
+async def relay_once(
+    service: Service[Any],
+    resources: Resources[Any],
+    connection: AbstractConnection,
+    within: float = CONFIRM_WITHIN,
+) -> int:
+    """Claim, publish and move one window of due rows. Returns how many were claimed.
+
+    Raises BrokerStalled, with what was confirmed moved, if not all was confirmed `within` seconds.
+    """
+    tables, moment = resources.messaging, clock.now()
+    async with begin(resources.engine) as tx:
+        # A row claimed twice at once is claimed by nobody else: the locks end with `tx`.
+        rows = await outbox.claim(tx, tables, moment, WINDOW)
+        if not rows:
+            return 0
+        once = {row.event_id: row for row in rows}
+        outcome = await publish(connection, list(once.values()), service.name, within)
+        if outcome.confirmed:
+            await outbox.make_day(tx, tables, moment)
+            await outbox.move_to_sent(tx, tables, outcome.confirmed, moment)
+        if outcome.problems:
+            attempts = {row.id: row.attempts for row in rows}
+            await outbox.postpone(tx, tables, outcome.problems, attempts, moment)
+    _tell(service.name, rows, outcome)
+    if outcome.stalled:
+        raise BrokerStalled(f"{len(outcome.confirmed)} of {len(rows)} confirmed in {within:g} s")
+    return len(outcome.confirmed) + len(outcome.problems)
+
+
+@asynccontextmanager
+async def _connected(
+    service: Service[Any], resources: Resources[Any]
+) -> AsyncIterator[AbstractConnection]:
+    """A connection of its own: under an alarm RabbitMQ stops reading from whoever publishes."""
+    url = broker_address(resources.settings, f"{service.name} relay")
+    connection = await aio_pika.connect(url, timeout=_CONNECT_WITHIN)
+    try:
+        yield connection
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await connection.close()
+        except TimeoutError:
+            log.info("relay_not_closed", service=service.name)
+
+
+async def _listen(service: Service[Any], resources: Resources[Any], woken: asyncio.Event) -> None:
+    """Set `woken` at each NOTIFY. A transaction pooler would swallow LISTEN: connect directly."""
+    dsn = str(resources.settings.database_url)
+    name = {"application_name": f"{service.name} listen"}
+    while True:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=_CONNECT_WITHIN, server_settings=name)
+            try:
+                await _until_gone(connection, outbox.channel(resources.messaging), woken)
+            finally:
+                await connection.close(timeout=_CLOSE_WITHIN)
+        except _WAITED_OUT as failed:
+            # The poll goes on meanwhile.
+            log.info("listen_waits", service=service.name, problem=describe(failed))
+        await asyncio.sleep(POLL)
+
+
+async def _until_gone(connection: asyncpg.Connection, channel: str, woken: asyncio.Event) -> None:
+    gone = asyncio.Event()
+    connection.add_termination_listener(lambda *_: gone.set())
+    await connection.add_listener(channel, lambda *_: woken.set())
+    woken.set()
+    await gone.wait()
+
+
+def _tell(service: str, rows: Sequence[AnyRow], outcome: Outcome) -> None:
+    by_id = {row.id: row for row in rows}
+    for id_ in outcome.confirmed:
+        RELAYED.labels(service, by_id[id_].type).inc()
+    for id_, problem in outcome.problems.items():
+        POSTPONED.labels(service).inc()
+        row = by_id[id_]
+        log.warning(
+            "relay_problem",
+            service=service,
+            event_id=row.event_id,
+            type=row.type,
+            correlation_id=row.correlation_id,
+            attempts=row.attempts + 1,
+            problem=problem,
+        )
