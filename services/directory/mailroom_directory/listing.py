@@ -49,7 +49,7 @@ _users = select(
     store.users.c.address,
     _names(
         select(store.groups.c.name)
-        .join(store.memberships)
+        .select_from(store.groups.join(store.memberships))
         .where(store.memberships.c.user_id == store.users.c.id)
     ).label("groups"),
     _names(
@@ -57,7 +57,7 @@ _users = select(
     ).label("mailboxes"),
     _names(
         select(store.accounts.c.name)
-        .join(store.mailboxes)
+        .select_from(store.accounts.join(store.mailboxes))
         .where(store.mailboxes.c.owner_id == store.users.c.id)
     ).label("accounts"),
 )
@@ -66,7 +66,7 @@ _users = select(
 def _mailboxes_of_group(level: str) -> ColumnElement[list[str]]:
     return _names(
         select(store.mailboxes.c.name)
-        .join(store.rights)
+        .select_from(store.mailboxes.join(store.rights))
         .where(store.rights.c.group_id == store.groups.c.id, store.rights.c.level == level)
     ).label(level)
 
@@ -76,7 +76,7 @@ _groups = select(
     store.groups.c.name,
     _names(
         select(store.users.c.name)
-        .join(store.memberships)
+        .select_from(store.users.join(store.memberships))
         .where(store.memberships.c.group_id == store.groups.c.id)
     ).label("members"),
     _mailboxes_of_group("read"),
@@ -87,7 +87,7 @@ _groups = select(
 def _groups_of_mailbox(level: str) -> ColumnElement[list[str]]:
     return _names(
         select(store.groups.c.name)
-        .join(store.rights)
+        .select_from(store.groups.join(store.rights))
         .where(store.rights.c.mailbox_id == store.mailboxes.c.id, store.rights.c.level == level)
     ).label(level)
 
@@ -107,24 +107,24 @@ _mailboxes = select(
     ).label("accounts"),
     _groups_of_mailbox("read"),
     _groups_of_mailbox("write"),
-).outerjoin(store.users, store.users.c.id == store.mailboxes.c.owner_id)
+).select_from(store.mailboxes.outerjoin(store.users))
 
 _accounts = select(
     *(column for column in store.accounts.c if column.name not in {"mailbox_id", "created_at"}),
     store.mailboxes.c.name.label("mailbox"),
     _names(
         select(store.publishers.c.name)
-        .join(store.publisher_accounts)
+        .select_from(store.publishers.join(store.publisher_accounts))
         .where(store.publisher_accounts.c.account_id == store.accounts.c.id)
     ).label("publishers"),
-).join(store.mailboxes, store.mailboxes.c.id == store.accounts.c.mailbox_id)
+).select_from(store.accounts.join(store.mailboxes))
 
 _publishers = select(
     store.publishers.c.id,
     store.publishers.c.name,
     _names(
         select(store.accounts.c.name)
-        .join(store.publisher_accounts)
+        .select_from(store.accounts.join(store.publisher_accounts))
         .where(store.publisher_accounts.c.publisher_id == store.publishers.c.id)
     ).label("accounts"),
 )
