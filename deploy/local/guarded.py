@@ -5,6 +5,7 @@ so that also what another process starts again ends with the launcher.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -98,6 +99,13 @@ def launch(folder: Path, program: Program) -> Guarded:
     # Its parent reaps it, whenever it ends: pid 1 of a container may not.
     threading.Thread(target=process.wait, daemon=True).start()
     return Guarded(folder, process)
+
+
+def may_sudo() -> bool:
+    """Whether sudo gives root without asking for a password."""
+    if shutil.which("sudo") is None:
+        return False
+    return not subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode
 
 
 def tell(folder: Path, command: str) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.local.guarded import may_sudo
+
 POLICY = Path("/usr/sbin/policy-rc.d")
 SAVED = Path("/usr/sbin/policy-rc.d.before-mailroom")
 NOTHING_STARTS = "#!/bin/sh\n# While Mailroom's servers are being installed.\nexit 101\n"
@@ -55,8 +57,8 @@ def install(packages: Sequence[str]) -> None:
     with nothing_starts():
         if "postfix" in packages:
             _run(["debconf-set-selections"], environment, ANSWERS)
-        _run(["apt-get", "update", "--quiet=2"], environment)
-        options = ["--yes", "--quiet=2", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"]
+        _run(["apt-get", "update"], environment)
+        options = ["--yes", "--no-install-recommends"]
         _run(["apt-get", "install", *options, *packages], environment)
     _keep_from_starting_at_boot(packages)
 
@@ -86,8 +88,18 @@ def _keep_from_starting_at_boot(packages: Sequence[str]) -> None:
 
 
 def _run(command: Sequence[str], environment: dict[str, str], text: str = "") -> None:
-    done = subprocess.run(command, env=environment, input=text, text=True, check=False)
+    """Quietly, unless it fails."""
+    done = subprocess.run(
+        command,
+        env=environment,
+        input=text,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     if done.returncode:
+        print(done.stdout, file=sys.stderr)
         raise CannotInstall(f"{command[0]} failed, see above; install by hand and try again")
 
 
@@ -97,17 +109,14 @@ def _as_root(packages: Sequence[str]) -> None:
     if shutil.which("apt-get") is None:
         raise CannotInstall(f"no apt here; on Debian 12 or Ubuntu 24.04: {by_hand}")
     if os.geteuid() == 0:
-        print(f"Installing {', '.join(packages)} …", flush=True)
+        print(f"Installing {', '.join(packages)}: a minute or so …", flush=True)
         return install(packages)
-    if shutil.which("sudo") is None or _status(["sudo", "-n", "true"]):
+    if not may_sudo():
         raise CannotInstall(f"root is needed to install; run: sudo {by_hand}")
-    if _status(["sudo", "-n", sys.executable, "-m", "deploy.local.install"]):
+    again = ["sudo", "-n", sys.executable, "-m", "deploy.local.install"]
+    if subprocess.run(again, check=False).returncode:
         raise CannotInstall(f"it did not work by sudo; run: sudo {by_hand}")
     return None
-
-
-def _status(command: Sequence[str]) -> int:
-    return subprocess.run(command, check=False).returncode
 
 
 def main() -> int:

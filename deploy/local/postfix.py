@@ -40,7 +40,7 @@ disable_dns_lookups = yes
 alias_maps =
 local_recipient_maps =
 
-virtual_mailbox_domains = regexp:{folder}/domains
+virtual_mailbox_domains = regexp:{folder}/etc/domains
 virtual_transport = lmtp:inet:{host}:{lmtp}
 # One recipient a delivery, else X-Original-To is left out.
 lmtp_destination_recipient_limit = 1
@@ -61,7 +61,7 @@ virtual_mailbox_limit = 0
 local_header_rewrite_clients =
 
 smtpd_recipient_restrictions =
-  check_recipient_access regexp:{folder}/faults
+  check_recipient_access regexp:{folder}/etc/faults
   permit_sasl_authenticated
   reject_unauth_destination
 smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
@@ -75,8 +75,8 @@ default_process_limit = 200
 
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = inet:{host}:{sasl}
-smtpd_tls_cert_file = {folder}/{certificate}
-smtpd_tls_key_file = {folder}/{key}
+smtpd_tls_cert_file = {folder}/etc/{certificate}
+smtpd_tls_key_file = {folder}/etc/{key}
 smtpd_tls_security_level = may
 smtpd_tls_auth_only = yes
 smtpd_tls_session_cache_database =
@@ -140,25 +140,21 @@ def program(servers: Servers, folder: Path) -> Program:
         submissions=server.submissions,
         submission_options=_SUBMISSION,
     )
-    configuration = folder / "etc"
-    configuration.mkdir(exist_ok=True)
-    (configuration / "main.cf").write_text(main, encoding="ascii")
+    given = folder / "given"
+    given.mkdir(exist_ok=True)
+    (given / "main.cf").write_text(main, encoding="ascii")
     # Postfix waits two seconds before it reads a file that was just written.
-    os.utime(configuration / "main.cf", (0, 0))
-    (configuration / "master.cf").write_text(master, encoding="ascii")
-    (folder / "domains").write_text(f"{DOMAINS} delivered\n", encoding="ascii")
-    (folder / "faults").write_text(FAULTS, encoding="ascii")
-    return Program(command=("sh", "-c", _start(servers, folder)), as_root=True)
-
-
-def _start(servers: Servers, folder: Path) -> str:
-    """A shell's script, run as root: configuration and queue are root's, the data Postfix's own."""
-    return (
-        f"PATH=/usr/sbin:/usr/bin:/sbin:/bin; umask 022; cd {folder} && mkdir -p queue data "
-        f"&& install -m 600 {servers.folder}/tls/*.pem . "
-        f"&& chown root . queue etc etc/* domains faults && chown postfix data "
-        f"&& exec postfix -c {folder}/etc start-fg"
+    os.utime(given / "main.cf", (0, 0))
+    (given / "master.cf").write_text(master, encoding="ascii")
+    (given / "domains").write_text(f"{DOMAINS} delivered\n", encoding="ascii")
+    (given / "faults").write_text(FAULTS, encoding="ascii")
+    # Configuration and queue are root's, the data Postfix's own.
+    script = (
+        f"PATH=/usr/sbin:/usr/bin:/sbin:/bin; umask 022; cd {folder} && mkdir -p etc queue data "
+        f"&& install -p -m 644 given/* etc && install -m 600 {servers.folder}/tls/*.pem etc "
+        f"&& chown postfix data && exec postfix -c {folder}/etc start-fg"
     )
+    return Program(command=("sh", "-c", script), as_root=True)
 
 
 def answers(servers: Servers) -> bool:

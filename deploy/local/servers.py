@@ -128,7 +128,7 @@ def started(folder: Path, which: Iterable[ServerName] = ALL) -> Servers:
     if "postfix" in names:
         # It hands its mail to Dovecot and asks it for logins, so it must know Dovecot's ports.
         names.add("dovecot")
-    if "postfix" in names and os.geteuid() and not _sudo():
+    if "postfix" in names and os.geteuid() and not guarded.may_sudo():
         raise RootNeeded
     chains = [[name for name in chain if name in names] for chain in _CHAINS]
     with ThreadPoolExecutor(len(chains)) as threads:
@@ -188,13 +188,9 @@ def processes(servers: Servers, name: ServerName) -> dict[int, str]:
 
 def remove(folder: Path) -> None:
     """Remove the folder of servers that have ended, also what root owns in it."""
-    if os.geteuid():
+    if os.geteuid() and (folder / "postfix" / "queue").exists():
         subprocess.run(["sudo", "-n", "rm", "-rf", folder / "postfix"], check=False)
     shutil.rmtree(folder)
-
-
-def _sudo() -> bool:
-    return subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
 
 
 def _tell_and_wait(servers: Servers, name: ServerName, command: str) -> None:
@@ -276,7 +272,7 @@ def _make(folder: Path) -> None:
         # A Unix socket's path has at most 107 bytes, and Dovecot's lie below.
         raise FolderRefused(folder, f"give one of at most {_LONGEST_FOLDER} characters")
     closed = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
-    if closed and os.geteuid() == 0:
+    if closed:
         raise FolderRefused(
             folder, f"{closed[0]} is closed to the servers' users; take one in /tmp"
         )

@@ -128,6 +128,8 @@ async def test_ending_the_guard_ends_its_server(folder: Path) -> None:
 def test_nobody_listens_beyond_the_loopback_interface(
     servers: local.Servers, name: local.ServerName
 ) -> None:
+    if name == "postfix" and os.geteuid():
+        pytest.skip("only root sees what root's processes have open")
     addresses = [
         address
         for pid in local.processes(servers, name)

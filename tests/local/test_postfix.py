@@ -51,12 +51,13 @@ async def test_a_mail_without_message_id_and_date_stays_so(servers: local.Server
 
 
 async def test_a_mail_of_60_mb_passes(servers: local.Servers) -> None:
+    # By default Postfix takes 10 MB.
     local.add_mail_user(servers, "large@example.com", PASSWORD)
-    attached = bytes(range(256)) * (60_000_000 * 3 // 4 // 256)
-    deliver(servers, mail("large@example.com", attached=attached))
+    text = (b"x" * 76 + b"\r\n") * (60_000_000 // 78)
+    with smtplib.SMTP(servers.postfix.host, servers.postfix.smtp, timeout=60) as smtp:
+        smtp.sendmail("anna@customer.test", ["large@example.com"], b"Subject: large\r\n\r\n" + text)
     arrived = await first_in_inbox(servers, "large@example.com")
-    (attachment,) = [part for part in arrived.walk() if part["Content-Disposition"]]
-    assert attachment.get_payload(decode=True) == attached
+    assert len(arrived.get_payload()) == len(text)
 
 
 async def test_a_mail_to_nobody_bounces_with_a_report(servers: local.Servers) -> None:
