@@ -45,6 +45,17 @@ def launcher(folder: Path, *names: str) -> Iterator["subprocess.Popen[bytes]"]:
         process.communicate()
 
 
+@contextmanager
+def idle_session(servers: local.Servers) -> Iterator[None]:
+    """Somebody waits for mail."""
+    local.add_mail_user(servers, "service@example.com", PASSWORD)
+    with logged_in(servers, "service@example.com") as imap:
+        imap.select("INBOX")
+        imap.send(b"x IDLE\r\n")
+        assert imap.readline().startswith(b"+ idling")
+        yield
+
+
 def everything(servers: local.Servers) -> set[int]:
     """The guards, and what they guard."""
     guards = {int((servers.folder / name / guard.PID_FILE).read_text()) for name in local.ALL}
@@ -73,11 +84,7 @@ async def test_all_servers_end_when_the_launcher_is_killed_with_an_idle_session_
 ) -> None:
     with launcher(folder, *local.ALL) as process:
         servers = local.load(folder)
-        local.add_mail_user(servers, "service@example.com", PASSWORD)
-        with logged_in(servers, "service@example.com") as imap:
-            imap.select("INBOX")
-            imap.send(b"x IDLE\r\n")
-            assert imap.readline().startswith(b"+ idling")
+        with idle_session(servers):
             before = everything(servers)
             # Postfix's master has a session of its own, so that no process group holds them all.
             assert len({os.getsid(pid) for pid in before}) > len(local.ALL)
@@ -108,8 +115,8 @@ async def test_what_another_process_started_again_ends_with_the_launcher(folder:
         await until(lambda: not alive(before), within=5)
 
 
-async def test_a_server_that_ends_by_itself_leaves_nothing_behind(folder: Path) -> None:
-    with local.running(folder, which={"dovecot"}) as servers:
+async def test_a_server_whose_master_was_killed_leaves_no_session_behind(folder: Path) -> None:
+    with local.running(folder, which={"dovecot"}) as servers, idle_session(servers):
         before = local.processes(servers, "dovecot")
         os.kill(min(before), signal.SIGKILL)
         await until(lambda: not local.is_running(servers, "dovecot"))
