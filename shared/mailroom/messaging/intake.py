@@ -3,9 +3,9 @@
 Invariant: one loop owns the channel, and an acknowledgement covers only messages that it has
 settled. Whatever else was delivered is given back when the consumer ends, for whatever reason.
 
-Each consumer begins with one message at a time, until a full prefetch of them was settled: what
-ends the process or its connection again and again is then alone in hand, and its neighbours do not
-come to the delivery limit with it.
+What comes again is taken one at a time, until something new comes: what ends the process or its
+connection again and again is then alone in hand, and its neighbours do not come to the delivery
+limit with it.
 """
 
 import asyncio
@@ -42,8 +42,8 @@ async def consume_for_ever(queue: AbstractRobustQueue, size: int, settle: Settle
     while True:
         try:
             await _until_ready(cast("AbstractRobustChannel", queue.channel))
-            if await _consume(queue, 1, 1, settle, at_most=2 * size):
-                await _consume(queue, 2 * size, size, settle)
+            if await _consume(queue, 1, settle, until_new=True):
+                await _consume(queue, size, settle)
         except _LOST as lost:
             log.info("channel_lost", queue=queue.name, problem=str(lost) or type(lost).__name__)
         except asyncio.CancelledError:
@@ -54,14 +54,16 @@ async def consume_for_ever(queue: AbstractRobustQueue, size: int, settle: Settle
 
 
 async def _consume(
-    queue: AbstractRobustQueue, prefetch: int, size: int, settle: Settle, at_most: int | None = None
+    queue: AbstractRobustQueue, size: int, settle: Settle, *, until_new: bool = False
 ) -> bool:
-    """One consumer's life: true after `at_most` messages, false when its channel is lost."""
+    """One consumer's life: true after the first message that was not redelivered, if asked to end
+    there; false when its channel is lost."""
     arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
 
     def lost(*_: object) -> None:
         arrived.put_nowait(None)
 
+    prefetch = size if until_new else 2 * size
     await queue.channel.set_qos(prefetch, timeout=_ANSWER_WITHIN)
     underlay = await queue.channel.get_underlay_channel()
     queue.channel.close_callbacks.add(lost)
@@ -69,20 +71,20 @@ async def _consume(
     try:
         # Not robust: aio-pika would consume again by itself, with messages of two lives in hand.
         tag = await queue.consume(arrived.put, timeout=_ANSWER_WITHIN, robust=False)
-        settled, last_tag = 0, 0
+        last_tag = 0
         try:
-            while at_most is None or settled < at_most:
+            while True:
                 batch = await _take(arrived, size)
                 if batch is None:
                     return False
                 last_tag = await to_its_end(_settle(batch, last_tag, settle), FINISH_WITHIN)
-                settled += len(batch)
+                if until_new and not batch[-1].redelivered:
+                    return True
         finally:
             await _give_back(queue, tag)
     finally:
         queue.channel.close_callbacks.discard(lost)
         underlay.on_consumer_cancel_callbacks.discard(lost)
-    return True
 
 
 async def _until_ready(channel: AbstractRobustChannel) -> None:

@@ -105,7 +105,9 @@ async def move_to_sent(
 ) -> None:
     """Move confirmed rows into the day of `moment`, which must have been made."""
     outbox, sent = tables.outbox, tables.outbox_sent
-    confirmed = func.unnest(literal(list(ids), ARRAY(BigInteger))).table_valued("id")
+    confirmed = (
+        func.unnest(literal(list(ids), ARRAY(BigInteger))).table_valued("id").render_derived()
+    )
     columns = [outbox.c[column.name] for column in sent.c if column.name != "sent_at"]
     gone = delete(outbox).where(outbox.c.id == confirmed.c.id).returning(*columns).cte("gone")
     await tx.execute(

@@ -102,9 +102,10 @@ def definitions(
 ) -> dict[str, Any]:
     """RabbitMQ definitions: vhost, users, permissions, policies (rabbitmqctl import_definitions).
 
-    `passwords` has one for each service by its name, for the owner `mailroom`, and for each of
-    `publishers`: foreign users who may publish what anyone may. Only hashes are in the result.
-    Raises KeyError for a missing password, ValueError for a name that cannot be a service's.
+    `publishers` are foreign users, who may publish what anyone may. `passwords` are by user: the
+    services' names, the owner `mailroom`, the publishers; only hashes are in the result. Users
+    without one are left out, and must exist: importing a user without a password clears the one
+    that it has. Raises ValueError for a name that cannot be a service's or publisher's.
     """
     names = [service.name for service in services]
     if wrong := {"dead", "buried", OWNER} & {*names, *publishers}:
@@ -112,7 +113,9 @@ def definitions(
     foreign = sorted(set(publishers))
     return {
         "vhosts": [{"name": vhost}],
-        "users": [_user(name, passwords[name]) for name in (OWNER, *names, *foreign)],
+        "users": [
+            _user(name, passwords[name]) for name in (OWNER, *names, *foreign) if name in passwords
+        ],
         "permissions": [
             _permission(vhost, OWNER, ".*", ".*", ".*"),
             *(_service_permission(vhost, name) for name in names),

@@ -1,0 +1,125 @@
+"""The installation that messaging is tried on: two services of its own, migrated and declared."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from deploy import local
+from mailroom.messaging import topology
+from mailroom.messaging.migration import create_messaging_tables
+from mailroom.migrations import grant_schema
+from tests.installation import OWNER, Broker, Database, password_of
+from tests.messaging.world import SERVICES, World, desk_metadata, orders
+
+FOREIGN = ["erp", "web"]
+NAMES = [service.name for service in SERVICES]
+
+
+def migrate(database: Database) -> None:
+    """As the services' own migrations would."""
+    in_a_thread(_migrate(database.url(OWNER)))
+
+
+async def _migrate(url: str) -> None:
+    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    async with engine.begin() as tx:
+        await tx.run_sync(_upgrade)
+    await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    with Operations.context(MigrationContext.configure(connection)):
+        for name in NAMES:
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+            connection.execute(text(f"CREATE TABLE {name}.alembic_version (version_num text)"))
+            create_messaging_tables(name)
+            if name == desk_metadata.schema:
+                orders.create(connection)
+            grant_schema(name, f"mailroom_{name}")
+
+
+def define(rabbitmq: local.Servers, broker: Broker) -> None:
+    """Users, permissions, policies, exchanges and queues, as an operator and `mailroom migrate`."""
+    passwords = {user: password_of(user) for user in (OWNER, *NAMES, *FOREIGN)}
+    definitions = topology.definitions(SERVICES, broker.vhost, passwords, FOREIGN)
+    definitions["permissions"].append(
+        {"vhost": broker.vhost, "user": rabbitmq.rabbitmq.user}
+        | dict.fromkeys(("configure", "write", "read"), ".*")
+    )
+    local.import_definitions(rabbitmq, definitions)
+    in_a_thread(declare(broker))
+
+
+async def declare(broker: Broker) -> None:
+    async with await aio_pika.connect(broker.url(OWNER), timeout=10) as connection:
+        await topology.declare(connection, SERVICES)
+
+
+def in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end; the test's event loop, which may be there already, is left alone."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="session")
+def template(postgresql: local.Servers, worker_id: str) -> str:
+    """A migrated database of both services, to be copied."""
+    name = f"messaging_template_{worker_id}"
+    local.create_roles(postgresql, NAMES, {name: password_of(name) for name in [OWNER, *NAMES]})
+    local.create_database(postgresql, name)
+    migrate(Database(postgresql.postgresql, name))
+    return name
+
+
+@pytest.fixture
+def database(postgresql: local.Servers, template: str) -> Iterator[Database]:
+    """A migrated database for this test alone."""
+    name = f"messaging_{uuid4().hex}"
+    local.create_database(postgresql, name, template)
+    yield Database(postgresql.postgresql, name)
+    local.drop_database(postgresql, name)
+
+
+@pytest.fixture(scope="session")
+def vhost(rabbitmq: local.Servers, worker_id: str) -> Broker:
+    """This worker's vhost."""
+    broker = Broker(rabbitmq.rabbitmq, f"messaging-{worker_id}")
+    define(rabbitmq, broker)
+    return broker
+
+
+@pytest.fixture
+async def broker(vhost: Broker) -> Broker:
+    """This worker's vhost with new, empty queues."""
+    async with await aio_pika.connect(vhost.url(OWNER), timeout=10) as connection:
+        channel = await connection.channel()
+        for name in [*queues(), topology.BURIED]:
+            await channel.queue_delete(name)
+    await declare(vhost)
+    return vhost
+
+
+def queues() -> list[str]:
+    own = [
+        topology.queue_name(service.name, subscription.contract)
+        for service in SERVICES
+        for subscription in service.subscriptions
+    ]
+    return [*own, *(topology.dead_queue(name) for name in NAMES)]
+
+
+@pytest.fixture
+async def world(database: Database, broker: Broker) -> AsyncIterator[World]:
+    """Both services, ready to run."""
+    world = World(database, broker)
+    yield world
+    await world.close()
