@@ -225,3 +225,35 @@ def _closed(before: Before, verdict: Verdict, reason: FailedReason) -> Verdict:
 
 def _accepted(targets: Iterable[Target]) -> int:
     return sum(target.state == "accepted" for target in targets)
+
+
+Word = Literal["again", "arrived", "dropped"]
+"""What a person says of a mail that is held."""
+
+
+def release(before: Before, word: Word, now: datetime) -> Verdict:
+    """End the hold: send it again, or take it for arrived, or for dropped.
+
+    This concerns the recipients of whom nobody knows; where all were refused, those.
+    """
+    doubtful = [target for target in before.targets if target.state == "pending"]
+    doubtful = doubtful or [target for target in before.targets if target.state == "refused"]
+    states: Mapping[Word, Literal["pending", "accepted", "refused"]] = {
+        "again": "pending",
+        "arrived": "accepted",
+        "dropped": "refused",
+    }
+    targets = tuple(
+        replace(target, state=states[word]) if target in doubtful else target
+        for target in before.targets
+    )
+    left = before.left or word == "arrived"
+    waiting: State = "sent" if left else "accepted"
+    return Verdict(
+        state="failed" if word == "dropped" and not left else waiting,
+        targets=targets,
+        due=now if word == "again" else None,
+        failures=0,
+        unknowns=before.unknowns,
+        tell_sent=word == "arrived" and not before.left,
+    )

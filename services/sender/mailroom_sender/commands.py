@@ -1,0 +1,154 @@
+"""`mailroom send`: asking for a mail from a shell. `mailroom sent` stands beside it.
+
+Invariant: it publishes `mail.send` as any program does, through the sender's outbox and in its
+name; the running service accepts or rejects it.
+"""
+
+import asyncio
+import json
+import mimetypes
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import click
+from pydantic import ValidationError
+from pydantic_core import from_json
+from sqlalchemy import select
+
+from mailroom import objects, settings
+from mailroom.cli import Refusal, connected, refuse, run
+from mailroom.contracts import MailSend
+from mailroom.messaging import outbox
+from mailroom.messaging.admission import LARGEST_BODY
+from mailroom.messaging.envelope import Outgoing
+from mailroom_sender import store
+from mailroom_sender.requests import Request
+from mailroom_sender.sent_commands import sent
+from mailroom_sender.settings import SenderSettings
+from mailroom_sender.tables import rejections
+from mailroom_sender.validation import shown
+
+__all__ = ["send", "sent"]
+
+PUBLISHER = "sender"
+"""Whose name requests from the shell carry: whoever has the sender's database role may send with
+every account."""
+LOOK_EVERY = 0.2
+
+
+@click.command("send")
+@click.option(
+    "--attach",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="file to attach, of any size that the sender allows; repeatable",
+)
+@click.option(
+    "--wait",
+    "seconds",
+    type=click.FloatRange(0, 3600),
+    is_flag=False,
+    flag_value=60,
+    default=None,
+    help="wait for the outcome, 60 seconds unless another number is given, and print it",
+)
+def send(files: tuple[Path, ...], seconds: float | None) -> None:
+    """Send the mail that standard input asks for: one `mail.send` request as JSON.
+
+    Prints its idempotency key; without one in the request, a new one. With --wait the exit code is
+    0 for a mail that was sent, 1 for one that was not.
+    """
+    asked = _read(sys.stdin.buffer.read(LARGEST_BODY + 1), run(_stored(files)))
+    event_id = run(_publish(asked))
+    click.echo(asked.idempotency_key)
+    if seconds is not None and not run(_wait(asked.idempotency_key, event_id, seconds)):
+        sys.exit(1)
+
+
+def _read(body: bytes, attachments: Sequence[dict[str, Any]]) -> MailSend:
+    """The request in `body`. Raises Refusal, naming every wrong field."""
+    if len(body) > LARGEST_BODY:
+        remedy = f"a request has at most {LARGEST_BODY} bytes; attach files with --attach"
+        raise refuse("standard input", f"{len(body)} bytes and more", remedy)
+    try:
+        asked = from_json(body)
+    except ValueError as wrong:
+        raise refuse("standard input", shown(body.decode("utf-8", "replace")), f"{wrong}") from None
+    if not isinstance(asked, dict):
+        raise refuse("standard input", shown(json.dumps(asked)), "give one JSON object")
+    if unknown := sorted(asked.keys() - MailSend.model_fields.keys()):
+        known = ", ".join(MailSend.model_fields)
+        raise refuse(
+            shown(unknown[0]), shown(asked[unknown[0]]), f"no such field; there are {known}"
+        )
+    asked.setdefault("idempotency_key", str(uuid4()))
+    if attachments:
+        asked["attachments"] = [*(asked.get("attachments") or []), *attachments]
+    try:
+        return MailSend.model_validate_json(json.dumps(asked))
+    except ValidationError as invalid:
+        raise Refusal("; ".join(_faults(invalid))) from None
+
+
+def _faults(invalid: ValidationError) -> list[str]:
+    faults = []
+    for error in invalid.errors(include_url=False):
+        field = ".".join(str(part) for part in error["loc"])
+        faults.append(f"{field} {shown(error['input'])!r}: {error['msg']}")
+    return faults
+
+
+async def _stored(files: Sequence[Path]) -> list[dict[str, Any]]:
+    if not files:
+        return []
+    opened = objects.open_store(settings.load(settings.CommonSettings).objects)
+    return [
+        {
+            "filename": file.name,
+            "type": mimetypes.guess_type(file.name)[0] or "application/octet-stream",
+            "object": (await objects.put(opened, file.read_bytes())).sha256,
+        }
+        for file in files
+    ]
+
+
+async def _publish(asked: MailSend) -> UUID:
+    outgoing = Outgoing(asked, correlation_id=str(uuid4()))
+    async with connected(SenderSettings) as (tx, _):
+        await outbox.add(tx, store.messaging, [outgoing])
+    return outgoing.event_id
+
+
+async def _wait(key: str, event_id: UUID, seconds: float) -> bool:
+    """Print the outcome; whether it was sent. Raises Refusal when there is none in time."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        async with connected(SenderSettings) as (tx, _):
+            errors = await tx.scalar(
+                select(rejections.c.errors).where(rejections.c.event_id == str(event_id))
+            )
+            found = (await store.by_key(tx, {(PUBLISHER, key)})).get((PUBLISHER, key))
+        if errors is not None:
+            told = "; ".join(f"{e['field']} {e['value']!r}: {e['remedy']}" for e in errors)
+            click.echo(f"rejected: {told}")
+            return False
+        if found is not None and found.state not in ("accepted", "sending"):
+            click.echo(_outcome(found))
+            return found.state == "sent"
+        if asyncio.get_running_loop().time() > deadline:
+            state = found.state if found else "not yet accepted; is the sender running?"
+            click.echo(f"no outcome within {seconds:g} s: {state}")
+            return False
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _outcome(request: Request) -> str:
+    lines = [f"{request.state} <{request.message_id}>"]
+    for target in request.targets:
+        code = f"{target.code} " if target.code else ""
+        lines.append(f"  {target.address} {target.state}: {code}{target.reply}")
+    return "\n".join(lines)

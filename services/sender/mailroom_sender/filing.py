@@ -1,0 +1,173 @@
+"""Filing copies of what was sent in the account's Sent folder, over a kept IMAP connection.
+
+Invariant: a copy that failed never sends again, and is not appended twice: where an APPEND may have
+been made before, the folder is searched for the mail first.
+"""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from mailroom import clock, directory, imap, objects, tls
+from mailroom.crashpoints import crashpoint
+from mailroom.directory import Account, Server
+from mailroom.messaging import outbox
+from mailroom.messaging.failures import database_is_away, describe
+from mailroom.messaging.presence import begin
+from mailroom.service import Resources
+from mailroom_sender import copies, schedule
+from mailroom_sender.copies import Copy
+from mailroom_sender.drafting import OUR_HEADER
+from mailroom_sender.leases import Lease, attend, fence, woken
+from mailroom_sender.logins import NoLogin, login
+from mailroom_sender.settings import SenderSettings
+
+log = structlog.get_logger("mailroom.sender.filing")
+
+BATCH = 50
+
+FILED = Counter("mailroom_sender_filed_total", "copies that lie in a Sent folder")
+UNFILED = Counter("mailroom_sender_unfiled_total", "copies that were given up")
+
+Resource = Resources[SenderSettings]
+Place = tuple[str, int | None, int | None]
+"""Folder, UIDVALIDITY, UID."""
+
+
+@dataclass
+class _Link:
+    """An account's kept connection, and the folder to file in."""
+
+    context: ssl.SSLContext
+    connection: imap.Connection | None = None
+    server: Server | None = None
+    folder: str = ""
+
+
+async def file_copies(resources: Resource) -> None:
+    """File what is due, for each account on one replica at a time, for ever."""
+    await attend(resources, "file", file_for_account)
+
+
+async def file_for_account(resources: Resource, lease: Lease) -> None:
+    """File what is due, until nothing has been for `idle_seconds`."""
+    link = _Link(tls.client_context(resources.common.tls_ca_file))
+    try:
+        while True:
+            async with begin(resources.engine) as tx:
+                account = await directory.account(tx, str(lease.account))
+                batch = await copies.due(tx, lease.account, clock.now(), BATCH)
+                if batch:
+                    await fence(tx, lease)
+                    await copies.begin(tx, batch)
+            if batch:
+                await _file_batch(resources, account, batch, link)
+            elif not await woken(lease, resources.settings.idle_seconds):
+                return
+    finally:
+        await _disconnect(link)
+
+
+async def _file_batch(
+    resources: Resource, account: Account | None, batch: Sequence[Copy], link: _Link
+) -> None:
+    if account is None or account.imap is None:
+        why = "the account was removed" if account is None else "the account has no IMAP server"
+        await _put_off(resources, batch, why, give_up=True)
+        return
+    for number, copy in enumerate(batch):
+        try:
+            place = await _file(resources, account, copy, link)
+        except imap.CommandRefused as refused:
+            await _put_off(resources, [copy], str(refused))
+        except (imap.ImapFailure, NoLogin) as failed:
+            # It would meet the others too.
+            log.warning("server_unreachable", account=account.name, problem=str(failed))
+            await _put_off(resources, batch[number:], str(failed))
+            return
+        except Exception as failed:
+            if database_is_away(failed):
+                raise
+            # A copy that breaks us must not stop those behind it.
+            log.exception("copy_broke_us", mail=str(copy.mail), error=describe(failed))
+            await _put_off(resources, [copy], describe(failed))
+        else:
+            crashpoint("sender.copy_appended")
+            await _settle(resources, copy, place)
+            crashpoint("sender.copy_committed")
+
+
+async def _file(resources: Resource, account: Account, copy: Copy, link: _Link) -> Place | None:
+    """Where the copy lies; None where the server is to file it and has not yet."""
+    connection = await _connect(resources, account, link)
+    if copy.tries > 0 or account.sent == "server":
+        found = await _find(connection, link.folder, copy)
+        if found is not None or account.sent == "server":
+            return found
+    mail = await objects.get(resources.objects, copy.raw_sha256)
+    try:
+        appended = await imap.append(connection, link.folder, mail, date=copy.sent_at)
+    except imap.FolderMissing:
+        await imap.create_folder(connection, link.folder)
+        appended = await imap.append(connection, link.folder, mail, date=copy.sent_at)
+    return (link.folder, *(appended or (None, None)))
+
+
+async def _find(connection: imap.Connection, folder: str, copy: Copy) -> Place | None:
+    """By our header, which a relay leaves alone, else by Message-ID."""
+    try:
+        opened = await imap.examine(connection, folder)
+    except imap.FolderMissing:
+        return None
+    uids = await imap.search_header(connection, OUR_HEADER, str(copy.mail))
+    uids = uids or await imap.search_header(connection, "Message-ID", copy.message_id)
+    return (folder, opened.uidvalidity, uids[0]) if uids else None
+
+
+async def _connect(resources: Resource, account: Account, link: _Link) -> imap.Connection:
+    if link.connection and link.connection.failure is None and link.server == account.imap:
+        return link.connection
+    await _disconnect(link)
+    if not account.enabled or account.imap is None:
+        raise NoLogin(f"account {account.name} is disabled")
+    link.connection = await imap.connect(login(resources.settings, account.imap), link.context)
+    link.server = account.imap
+    folders = await imap.list_folders(link.connection)
+    link.folder = imap.sent_folder(folders, account.sent_folder)
+    return link.connection
+
+
+async def _disconnect(link: _Link) -> None:
+    connection, link.connection = link.connection, None
+    if connection is not None:
+        await imap.logout(connection)
+
+
+async def _settle(resources: Resource, copy: Copy, place: Place | None) -> None:
+    if place is None:
+        await _put_off(resources, [copy], "the server has not filed it yet")
+        return
+    async with begin(resources.engine) as tx:
+        told = await copies.filed(tx, copy, place, clock.now())
+        await outbox.add(tx, resources.messaging, told)
+    FILED.inc()
+    log.info("mail_filed", mail=str(copy.mail), folder=place[0], uid=place[2])
+
+
+async def _put_off(
+    resources: Resource, batch: Sequence[Copy], problem: str, *, give_up: bool = False
+) -> None:
+    now, settings = clock.now(), resources.settings
+    patience = timedelta(days=settings.filing_days)
+    async with begin(resources.engine) as tx:
+        for copy in batch:
+            end = now if give_up else copy.created_at + patience
+            again = schedule.next_try(copy.tries + 1, now, settings.pauses, end)
+            await copies.put_off(tx, copy, again, problem, now)
+            if again is None:
+                UNFILED.inc()
+                log.warning("copy_given_up", mail=str(copy.mail), problem=problem)

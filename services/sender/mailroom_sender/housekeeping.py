@@ -1,0 +1,70 @@
+"""What nobody waits for: gauges of what is waiting, and forgetting what is old."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Gauge
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mailroom import clock
+from mailroom.messaging.presence import begin
+from mailroom.service import Resources
+from mailroom_sender import store
+from mailroom_sender.settings import SenderSettings
+from mailroom_sender.tables import copies, requests
+
+log = structlog.get_logger("mailroom.sender.housekeeping")
+
+COUNT_EVERY = 15.0
+FORGET_EVERY = 3600.0
+FORGOTTEN = 1000
+"""Requests a transaction."""
+OPEN = ("accepted", "sending", "unknown")
+
+WAITING = Gauge("mailroom_sender_waiting", "mails by state that have not come to an end", ["state"])
+OLDEST = Gauge(
+    "mailroom_sender_oldest_seconds", "age of the oldest of them, from when it was due", ["state"]
+)
+
+
+async def count_what_waits(resources: Resources[SenderSettings]) -> None:
+    """Keep the gauges true."""
+    while True:
+        async with begin(resources.engine) as tx:
+            await _count(tx)
+        await asyncio.sleep(COUNT_EVERY)
+
+
+async def _count(tx: AsyncConnection) -> None:
+    now = clock.now()
+    waiting = dict.fromkeys((*OPEN, "unfiled"), (0, 0.0))
+    rows = await tx.execute(
+        select(requests.c.state, func.count(), func.min(requests.c.first_due))
+        .where(requests.c.ended_at.is_(None), requests.c.state.in_(OPEN))
+        .group_by(requests.c.state)
+    )
+    for state, count, oldest in rows:
+        waiting[state] = count, (now - oldest).total_seconds()
+    unfiled = select(func.count(), func.min(copies.c.created_at)).where(copies.c.due.is_not(None))
+    count, oldest = (await tx.execute(unfiled)).one()
+    if count:
+        waiting["unfiled"] = count, (now - oldest).total_seconds()
+    for state, (count, age) in waiting.items():
+        WAITING.labels(state).set(count)
+        # What is to leave tomorrow is not late.
+        OLDEST.labels(state).set(max(age, 0))
+
+
+async def forget_old(resources: Resources[SenderSettings]) -> None:
+    """Forget requests, rejections and cancellations after `keep_days`."""
+    while True:
+        before = clock.now() - timedelta(days=resources.settings.keep_days)
+        while True:
+            async with begin(resources.engine) as tx:
+                forgotten = await store.prune(tx, before, FORGOTTEN)
+            if forgotten < FORGOTTEN:
+                break
+            log.info("requests_forgotten", count=forgotten)
+        await asyncio.sleep(FORGET_EVERY)

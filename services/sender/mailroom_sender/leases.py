@@ -1,0 +1,280 @@
+"""One replica at a time works for an account: leases, and the tasks that hold them.
+
+Invariant: whoever works has renewed his lease within `lease_seconds` by his own clock, and whoever
+takes over has watched it stand still for that long by his own: no two clocks are compared, and
+moving one does no harm. What must not happen twice begins in a transaction that has `fence`d, and
+goes on only `while_held`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, exists, select, true, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mailroom import clock
+from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
+from mailroom.messaging.presence import begin
+from mailroom.service import Resources
+from mailroom_sender.settings import SenderSettings
+from mailroom_sender.tables import copies, leases, requests
+from mailroom_sender.waking import listen
+
+log = structlog.get_logger("mailroom.sender.leases")
+
+LONGEST_REST = 60.0
+"""Seconds that an account rests at most after its task failed unexpectedly."""
+
+Work = Literal["send", "file"]
+
+
+class LeaseLost(Exception):
+    """Another replica works for the account, or might: stop."""
+
+    def __init__(self, account: UUID, work: Work) -> None:
+        self.account, self.work = account, work
+        super().__init__(f"lost the lease to {work} for account {account}")
+
+
+@dataclass(eq=False)
+class Lease:
+    """The right to work for an account, for now."""
+
+    account: UUID
+    work: Work
+    holder: str
+    deadline: float
+    """By the monotonic clock: from then on another may have taken it."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when something of the account is due."""
+    running: asyncio.Timeout | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A lease as it was when it was last seen to change. Times are monotonic."""
+
+    holder: str | None
+    beat: int
+    since: float
+    looked: float
+
+
+Run = Callable[[Resources[SenderSettings], Lease], Awaitable[None]]
+"""Work for one account; returns when there has been nothing to do for a while."""
+
+
+@dataclass
+class _Attended:
+    held: dict[UUID, Lease] = field(default_factory=dict)
+    seen: dict[UUID, Seen] = field(default_factory=dict)
+    rests: dict[UUID, float] = field(default_factory=dict)
+    """Seconds of rest after the last failure."""
+    rests_until: dict[UUID, float] = field(default_factory=dict)
+
+
+async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> None:
+    """Run `run` for each account that has something due and that nobody else works for."""
+    attended, heard = _Attended(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen(resources.settings.database_url, heard))
+        while True:
+            heard.clear()
+            for lease in await _take(resources, work, attended):
+                attended.held[lease.account] = lease
+                group.create_task(_hold(resources, lease, run, attended))
+            await _until(heard, resources.settings.poll_seconds)
+
+
+def watched(
+    seen: Seen | None, holder: str | None, beat: int, now: float, lease_seconds: float
+) -> Seen:
+    """What is known of a lease after looking again.
+
+    Whoever could not look for a while (the database was away) could not see it renewed either, and
+    watches anew.
+    """
+    if (
+        seen is None
+        or (seen.holder, seen.beat) != (holder, beat)
+        or now - seen.looked > lease_seconds / 2
+    ):
+        return Seen(holder, beat, since=now, looked=now)
+    return Seen(holder, beat, seen.since, looked=now)
+
+
+def is_free(seen: Seen, lease_seconds: float) -> bool:
+    """Whether a lease is nobody's, or was not renewed while watched for `lease_seconds`."""
+    return seen.holder is None or seen.looked - seen.since > lease_seconds
+
+
+async def fence(tx: AsyncConnection, lease: Lease) -> None:
+    """Hold the lease until `tx` ends: nobody can take it before. Raises LeaseLost."""
+    held = await tx.scalar(
+        select(true())
+        .where(
+            leases.c.account == lease.account,
+            leases.c.work == lease.work,
+            leases.c.holder == lease.holder,
+        )
+        .with_for_update(read=True)
+    )
+    if not held or time.monotonic() > lease.deadline:
+        raise LeaseLost(lease.account, lease.work)
+
+
+@asynccontextmanager
+async def while_held(lease: Lease) -> AsyncIterator[None]:
+    """Do what is inside only as long as nobody else can have the lease. Raises LeaseLost."""
+    try:
+        async with asyncio.timeout_at(lease.deadline) as lease.running:
+            yield
+    except TimeoutError:
+        if lease.running is not None and lease.running.expired():
+            raise LeaseLost(lease.account, lease.work) from None
+        raise
+    finally:
+        lease.running = None
+
+
+async def woken(lease: Lease, seconds: float) -> bool:
+    """Wait until something is due, `seconds` at most; whether it is."""
+    if not await _until(lease.wake, seconds):
+        return False
+    lease.wake.clear()
+    return True
+
+
+async def _until(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def _take(
+    resources: Resources[SenderSettings], work: Work, attended: _Attended
+) -> list[Lease]:
+    """Wake the tasks of accounts that have something due; take the leases of the others."""
+    limit, taken = resources.settings.lease_seconds, []
+    try:
+        async with begin(resources.engine) as tx:
+            for account, holder, beat in await _due(tx, work, clock.now()):
+                now = time.monotonic()
+                if account in attended.held:
+                    attended.held[account].wake.set()
+                    continue
+                seen = watched(attended.seen.get(account), holder, beat, now, limit)
+                attended.seen[account] = seen
+                if is_free(seen, limit) and attended.rests_until.get(account, 0) < now:
+                    lease = Lease(account, work, resources.replica, now + limit)
+                    if await _grab(tx, lease, seen):
+                        taken.append(lease)
+    except Exception as error:
+        if not database_is_away(error):
+            raise
+        log.warning("database_away", work=work, problem=describe(error))
+        return []
+    return taken
+
+
+async def _due(
+    tx: AsyncConnection, work: Work, now: datetime
+) -> list[tuple[UUID, str | None, int]]:
+    table = requests if work == "send" else copies
+    wanted: ColumnElement[bool] = exists().where(
+        table.c.account == leases.c.account, table.c.due <= now
+    )
+    if work == "send":
+        # Somebody died between the commit before DATA and the one after it.
+        wanted |= exists().where(
+            requests.c.account == leases.c.account, requests.c.state == "sending"
+        )
+    rows = await tx.execute(
+        select(leases.c.account, leases.c.holder, leases.c.beat).where(
+            leases.c.work == work, wanted
+        )
+    )
+    return [(row.account, row.holder, row.beat) for row in rows]
+
+
+async def _grab(tx: AsyncConnection, lease: Lease, seen: Seen) -> bool:
+    grabbed = await tx.execute(
+        update(leases)
+        .where(
+            leases.c.account == lease.account,
+            leases.c.work == lease.work,
+            leases.c.holder.is_not_distinct_from(seen.holder),
+            leases.c.beat == seen.beat,
+        )
+        .values(holder=lease.holder, beat=leases.c.beat + 1)
+    )
+    return grabbed.rowcount == 1
+
+
+async def _hold(
+    resources: Resources[SenderSettings], lease: Lease, run: Run, attended: _Attended
+) -> None:
+    """Work while renewing. What goes wrong for one account is told, and disturbs no other."""
+    keeper = asyncio.create_task(_renew(resources, lease))
+    try:
+        await run(resources, lease)
+        attended.rests.pop(lease.account, None)
+    except LeaseLost as lost:
+        log.warning("lease_lost", account=str(lost.account), work=lost.work)
+    except Exception as failed:
+        if database_is_away(failed):
+            log.warning("account_waits_for_database", account=str(lease.account), work=lease.work)
+        else:
+            log.exception("account_failed", account=str(lease.account), work=lease.work)
+        rest = 1.0 if database_is_away(failed) else attended.rests.get(lease.account, 0.5) * 2
+        attended.rests[lease.account] = min(rest, LONGEST_REST)
+        attended.rests_until[lease.account] = time.monotonic() + attended.rests[lease.account]
+    finally:
+        keeper.cancel()
+        await asyncio.wait({keeper})
+        await _release(resources, lease)
+        del attended.held[lease.account]
+
+
+async def _renew(resources: Resources[SenderSettings], lease: Lease) -> None:
+    """Show signs of life, three a lease, until cancelled or somebody else has it."""
+    seconds = resources.settings.lease_seconds
+    while True:
+        await asyncio.sleep(seconds / 3)
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds / 3), begin(resources.engine) as tx:
+                renewed = await tx.execute(_mine(lease).values(beat=leases.c.beat + 1))
+        except (SQLAlchemyError, DatabaseAway, TimeoutError) as error:
+            log.warning("lease_not_renewed", account=str(lease.account), problem=describe(error))
+            continue
+        lease.deadline = begun + seconds if renewed.rowcount == 1 else begun
+        if lease.running is not None:
+            lease.running.reschedule(lease.deadline)
+
+
+async def _release(resources: Resources[SenderSettings], lease: Lease) -> None:
+    try:
+        async with asyncio.timeout(5), begin(resources.engine) as tx:
+            await tx.execute(_mine(lease).values(holder=None, beat=leases.c.beat + 1))
+    except (SQLAlchemyError, DatabaseAway, TimeoutError) as error:
+        # It is taken over when it has stood still for long enough.
+        log.warning("lease_not_released", account=str(lease.account), problem=describe(error))
+
+
+def _mine(lease: Lease) -> Any:
+    return update(leases).where(
+        leases.c.account == lease.account,
+        leases.c.work == lease.work,
+        leases.c.holder == lease.holder,
+    )

@@ -1,0 +1,23 @@
+"""Opening the accounts' passwords, at the moment when one logs in and no earlier."""
+
+from mailroom import directory
+from mailroom.directory import KeyFileRefused, PasswordSealed, Server
+from mailroom.imap import Login
+from mailroom_sender.settings import SenderSettings
+
+
+class NoLogin(Exception):
+    """There is no password to log in with; the message says what to do."""
+
+
+def login(settings: SenderSettings, server: Server) -> Login:
+    """How to log in to a server, by SMTP and IMAP alike. Raises NoLogin.
+
+    The keys are read each time, so that a new one needs no restart.
+    """
+    try:
+        keys = directory.load_keys(settings.unseal_keys_file)
+        password = directory.unseal(server, keys) if server.user else ""
+    except (KeyFileRefused, PasswordSealed) as closed:
+        raise NoLogin(str(closed)) from None
+    return Login(server.host, server.port, server.tls, server.user, password)

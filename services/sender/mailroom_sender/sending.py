@@ -1,0 +1,274 @@
+"""Sending what is due for one account, over a kept connection.
+
+Invariant: `sending` is committed just before DATA, under the lease, and what came of it just after;
+so a mail in `sending` that nobody works on is one of which nobody knows. Whatever is known of a
+mail is stored, even if the lease is lost or the service stops meanwhile.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from aiosmtplib import SMTP
+from prometheus_client import Histogram
+
+from mailroom import clock, directory, objects, tls
+from mailroom.crashpoints import crashpoint
+from mailroom.directory import Account, Server
+from mailroom.messaging.failures import database_is_away, describe
+from mailroom.messaging.presence import begin
+from mailroom.service import Resources
+from mailroom_sender import schedule, smtp, store
+from mailroom_sender.leases import Lease, LeaseLost, attend, fence, while_held, woken
+from mailroom_sender.logins import NoLogin, login
+from mailroom_sender.outcomes import Answered, Reply, Try, Unanswered, Unreachable
+from mailroom_sender.requests import Request
+from mailroom_sender.settings import SenderSettings
+from mailroom_sender.settling import settle_data, settle_try, stop
+
+log = structlog.get_logger("mailroom.sender.sending")
+
+BATCH = 20
+POSTPONED = 100
+"""Mails a transaction, when none of them can be sent."""
+LOST_IN_A_ROW = 3
+"""Connections lost before DATA, after which it is hardly for the mails' sake."""
+GRACE = 7.0
+"""Seconds that DATA may still take, and its outcome to be stored, when the service stops."""
+
+SMTP_SECONDS = Histogram("mailroom_sender_smtp_seconds", "from DATA to its reply, for each mail")
+
+Resource = Resources[SenderSettings]
+
+
+@dataclass
+class _Link:
+    """An account's kept connection."""
+
+    context: ssl.SSLContext
+    given: deque[datetime]
+    """When the latest mails were given to the server."""
+    client: SMTP | None = None
+    server: Server | None = None
+    used: bool = False
+    lost: int = 0
+    """How often in a row it was lost before DATA."""
+
+
+async def send_mails(resources: Resource) -> None:
+    """Send what is due, for each account on one replica at a time, for ever."""
+    await attend(resources, "send", send_for_account)
+
+
+async def send_for_account(resources: Resource, lease: Lease) -> None:
+    """Send what is due, until nothing has been for `idle_seconds`."""
+    await _recover(resources, lease)
+    link = await _link(resources, lease)
+    try:
+        while True:
+            async with begin(resources.engine) as tx:
+                account = await directory.account(tx, str(lease.account))
+                mails = await store.due(tx, lease.account, clock.now(), BATCH)
+            if mails:
+                await _send_batch(resources, lease, account, mails, link)
+            elif not await woken(lease, resources.settings.idle_seconds):
+                return
+    finally:
+        await _disconnect(link)
+
+
+async def _recover(resources: Resource, lease: Lease) -> None:
+    """Whoever worked here before left these between the two commits around DATA."""
+    async with begin(resources.engine) as tx:
+        await fence(tx, lease)
+        account = await directory.account(tx, str(lease.account))
+        for request in await store.interrupted(tx, lease.account):
+            said = await store.offered(tx, request.mail, request.tries)
+            unknown = Unanswered(said, "the sender ended before it stored the answer to DATA")
+            await settle_data(tx, resources, account, request, unknown, request.tries)
+
+
+async def _link(resources: Resource, lease: Lease) -> _Link:
+    rate = resources.settings.rate_per_minute
+    async with begin(resources.engine) as tx:
+        since = clock.now() - schedule.MINUTE
+        given = await store.recent(tx, lease.account, since, rate)
+    return _Link(tls.client_context(resources.common.tls_ca_file), deque(given, maxlen=rate))
+
+
+async def _send_batch(
+    resources: Resource,
+    lease: Lease,
+    account: Account | None,
+    mails: Sequence[Request],
+    link: _Link,
+) -> None:
+    for request in mails:
+        now = clock.now()
+        if account is None or (request.expires_at is not None and request.expires_at <= now):
+            async with begin(resources.engine) as tx:
+                await stop(tx, resources, request, "expired" if account else "account_removed")
+            continue
+        free = schedule.free_at(link.given, now, resources.settings.rate_per_minute)
+        if free > now:
+            # Then look again: the clock may have been moved, or the account changed.
+            await asyncio.sleep(min((free - now).total_seconds(), 1))
+            return
+        try:
+            await _try(resources, lease, account, request, link)
+        except smtp.NotConnected as failed:
+            await _postpone_all(resources, account, failed)
+            return
+        except Exception as failed:
+            if isinstance(failed, LeaseLost) or database_is_away(failed):
+                raise
+            # A mail that breaks us must not stop those behind it.
+            log.exception("mail_broke_us", mail=str(request.mail), error=describe(failed))
+            await _recover(resources, lease)
+            await _not_sent(resources, account, request, Unreachable(describe(failed)))
+
+
+async def _try(
+    resources: Resource, lease: Lease, account: Account, request: Request, link: _Link
+) -> None:
+    """One try. Raises smtp.NotConnected where the server cannot be reached at all."""
+    mail = await objects.get(resources.objects, request.raw.sha256)
+    try:
+        client, said = await _offer(resources, account, request, mail, link)
+    except smtp.Lost as lost:
+        link.lost += 1
+        if link.lost >= LOST_IN_A_ROW:
+            raise smtp.NotConnected(lost.problem, lost.code) from None
+        await _not_sent(resources, account, request, Unreachable(lost.problem, lost.code))
+        return
+    link.lost = 0
+    if not any(reply.is_positive for reply in said.values()):
+        await smtp.forget(client)
+        await _not_sent(resources, account, request, Answered(said, None))
+    elif await _begin(resources, lease, request, said):
+        crashpoint("sender.sending_committed")
+        link.given.append(clock.now())
+        tried = _deliver(resources, lease, said, mail, client)
+        await _to_the_end(_store(resources, account, request, tried))
+    else:
+        await smtp.forget(client)
+
+
+async def _offer(
+    resources: Resource, account: Account, request: Request, mail: bytes, link: _Link
+) -> tuple[SMTP, Mapping[str, Reply]]:
+    """MAIL and RCPT; if a kept connection turns out to be dead, once more on a new one."""
+    waiting = [target.address for target in request.targets if target.state == "pending"]
+    client = await _connect(resources, account, link)
+    was_kept, link.used = link.used, True
+    try:
+        return client, await smtp.offer(client, request.sender, waiting, mail)
+    except smtp.Lost:
+        if not was_kept:
+            raise
+    client = await _connect(resources, account, link)
+    link.used = True
+    return client, await smtp.offer(client, request.sender, waiting, mail)
+
+
+async def _connect(resources: Resource, account: Account, link: _Link) -> SMTP:
+    """The kept connection, or a new one. Raises smtp.NotConnected."""
+    if link.client and link.client.is_connected and link.server == account.smtp:
+        return link.client
+    await _disconnect(link)
+    if not account.enabled or account.smtp is None:
+        problem = "disabled" if not account.enabled else "without SMTP server"
+        raise smtp.NotConnected(f"account {account.name} is {problem}")
+    settings = resources.settings
+    try:
+        how = login(settings, account.smtp)
+    except NoLogin as closed:
+        raise smtp.NotConnected(str(closed)) from None
+    link.client = await smtp.connect(how, link.context, settings.helo, settings.answer_seconds)
+    link.server, link.used = account.smtp, False
+    async with begin(resources.engine) as tx:
+        await store.server_was_heard(tx, account.id, clock.now())
+    return link.client
+
+
+async def _disconnect(link: _Link) -> None:
+    client, link.client = link.client, None
+    if client is not None:
+        await smtp.end(client)
+
+
+async def _begin(
+    resources: Resource, lease: Lease, request: Request, said: Mapping[str, Reply]
+) -> bool:
+    async with begin(resources.engine) as tx:
+        await fence(tx, lease)
+        return await store.begin(tx, request, said, resources.replica, clock.now())
+
+
+async def _deliver(
+    resources: Resource, lease: Lease, said: Mapping[str, Reply], mail: bytes, client: SMTP
+) -> Try:
+    try:
+        with SMTP_SECONDS.time():
+            async with while_held(lease):
+                reply = await smtp.deliver(client, mail, resources.settings.data_seconds)
+    except smtp.NoAnswer as none:
+        return Unanswered(said, none.problem)
+    except LeaseLost as lost:
+        return Unanswered(said, str(lost))
+    return Answered(said, reply)
+
+
+async def _store(
+    resources: Resource, account: Account, request: Request, trying: Coroutine[Any, Any, Try]
+) -> None:
+    """Store what DATA came to, as soon as there is a database: nobody else knows it."""
+    tried = await trying
+    crashpoint("sender.data_answered")
+    while True:
+        try:
+            async with begin(resources.engine) as tx:
+                await settle_data(tx, resources, account, request, tried, request.tries + 1)
+        except Exception as error:
+            if not database_is_away(error):
+                raise
+            log.warning("outcome_waits_for_database", mail=str(request.mail))
+            await asyncio.sleep(0.5)
+        else:
+            crashpoint("sender.outcome_committed")
+            return
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end; if cancelled meanwhile, for GRACE at most."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=GRACE)
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+
+
+async def _not_sent(resources: Resource, account: Account, request: Request, tried: Try) -> None:
+    async with begin(resources.engine) as tx:
+        await settle_try(tx, resources, account, request, tried)
+
+
+async def _postpone_all(resources: Resource, account: Account, failed: smtp.NotConnected) -> None:
+    """The server cannot be reached: one try for all that is due, not one each."""
+    log.warning("server_unreachable", account=account.name, problem=failed.problem)
+    now, tried = clock.now(), Unreachable(failed.problem, failed.code)
+    while True:
+        async with begin(resources.engine) as tx:
+            mails = await store.due(tx, account.id, now, POSTPONED)
+            for request in mails:
+                await settle_try(tx, resources, account, request, tried, waits_for_server=True)
+        if len(mails) < POSTPONED:
+            return

@@ -1,0 +1,401 @@
+"""Requests in the database: accepted, tried, settled.
+
+Invariant: what a try came to is decided on the locked row, in the transaction that stores it, so
+that a late answer, a cancellation and a person's word never overwrite each other.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    RowMapping,
+    Select,
+    Text,
+    Uuid,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import TableValuedAlias
+
+from mailroom.contracts import MailRejected, MailSend, ObjectRef
+from mailroom.messaging.envelope import Received
+from mailroom_sender.outcomes import Reply, Target, Verdict
+from mailroom_sender.requests import Request, without_body
+from mailroom_sender.tables import (
+    attempts,
+    cancellations,
+    copies,
+    leases,
+    messaging,
+    metadata,
+    recipients,
+    rejections,
+    requests,
+)
+
+__all__ = ["messaging", "metadata"]
+
+Key = tuple[str, str]
+"""Publisher and idempotency key."""
+
+
+def key_of(request: Request) -> Key:
+    """What a request is known by."""
+    return request.publisher, request.idempotency_key
+
+
+async def lock_keys(tx: AsyncConnection, keys: Iterable[Key]) -> None:
+    """One transaction at a time for each key: a request and its cancellation come on two queues."""
+    names = sorted({f"{publisher}\n{key}" for publisher, key in keys})
+    name = func.unnest(literal(names, ARRAY(Text))).column_valued("name")
+    await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
+async def hashes(tx: AsyncConnection, keys: Collection[Key]) -> dict[Key, str]:
+    """The `content_hash` of those requests that were accepted, by key."""
+    wanted = _keys(keys)
+    found = await tx.execute(
+        select(requests.c.publisher, requests.c.idempotency_key, requests.c.content_hash).join(
+            wanted, _of_key(requests, wanted)
+        )
+    )
+    return {(row.publisher, row.idempotency_key): row.content_hash for row in found}
+
+
+async def cancelled_early(tx: AsyncConnection, keys: Collection[Key]) -> set[Key]:
+    """Those keys whose cancellation came before the request."""
+    wanted = _keys(keys)
+    found = await tx.execute(
+        select(cancellations.c.publisher, cancellations.c.idempotency_key).join(
+            wanted, _of_key(cancellations, wanted)
+        )
+    )
+    return {(row.publisher, row.idempotency_key) for row in found}
+
+
+async def message_ids(tx: AsyncConnection, mails: Collection[UUID]) -> dict[UUID, str]:
+    """The Message-IDs of mails of ours."""
+    wanted = _mails(mails)
+    found = await tx.execute(
+        select(requests.c.mail, requests.c.message_id).join(
+            wanted, requests.c.mail == wanted.c.mail
+        )
+    )
+    return {row.mail: row.message_id for row in found}
+
+
+async def insert_requests(tx: AsyncConnection, accepted: Sequence[Request]) -> None:
+    """Store new requests with their recipients."""
+    if not accepted:
+        return
+    await tx.execute(insert(requests), [_request_row(request) for request in accepted])
+    await tx.execute(
+        insert(recipients),
+        [
+            {"mail": request.mail, "number": number, **_target_row(target)}
+            for request in accepted
+            for number, target in enumerate(request.targets)
+        ],
+    )
+    await tx.execute(
+        upsert(leases).on_conflict_do_nothing(),
+        [{"account": account, "work": "send"} for account in {one.account for one in accepted}],
+    )
+
+
+async def insert_rejections(
+    tx: AsyncConnection, rejected: Sequence[tuple[Received[MailSend], MailRejected]], now: datetime
+) -> None:
+    """Keep what was wrong where a person finds it."""
+    if not rejected:
+        return
+    rows = [
+        {
+            "publisher": received.publisher,
+            # PostgreSQL's text takes no U+0000, and a key with one is a reason to be here.
+            "idempotency_key": received.event.idempotency_key.replace("\0", "\ufffd"),
+            "event_id": received.event_id,
+            "correlation_id": received.correlation_id,
+            "errors": [error.model_dump() for error in event.errors],
+            "rejected_at": now,
+        }
+        for received, event in rejected
+    ]
+    await tx.execute(insert(rejections), rows)
+
+
+async def insert_cancellations(tx: AsyncConnection, keys: Sequence[Key], now: datetime) -> None:
+    """Remember cancellations whose requests have not come yet."""
+    rows = [
+        {"publisher": publisher, "idempotency_key": key, "cancelled_at": now}
+        for publisher, key in keys
+    ]
+    if rows:
+        await tx.execute(upsert(cancellations).on_conflict_do_nothing(), rows)
+
+
+async def by_key(
+    tx: AsyncConnection, keys: Collection[Key], *, lock: bool = False
+) -> dict[Key, Request]:
+    """Requests by key, their rows locked if wanted."""
+    wanted = _keys(keys)
+    query = select(requests).join(wanted, _of_key(requests, wanted)).order_by(requests.c.mail)
+    found = await _load(tx, query.with_for_update(of=requests) if lock else query)
+    return {key_of(request): request for request in found}
+
+
+async def by_message_ids(tx: AsyncConnection, wanted: Collection[str]) -> dict[str, Request]:
+    """Requests by Message-ID."""
+    ids = func.unnest(literal(list(wanted), ARRAY(Text))).table_valued("id").render_derived()
+    found = await _load(tx, select(requests).join(ids, requests.c.message_id == ids.c.id))
+    return {request.message_id: request for request in found}
+
+
+async def get(tx: AsyncConnection, mail: UUID, *, lock: bool = False) -> Request | None:
+    """One request, its row locked if wanted."""
+    query = select(requests).where(requests.c.mail == mail)
+    found = await _load(tx, query.with_for_update() if lock else query)
+    return found[0] if found else None
+
+
+async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> list[Request]:
+    """Requests of an account that are to be tried now, the longest due first."""
+    query = (
+        select(requests)
+        .where(requests.c.account == account, requests.c.due <= now)
+        .order_by(requests.c.due, requests.c.mail)
+        .limit(limit)
+    )
+    return await _load(tx, query)
+
+
+async def interrupted(tx: AsyncConnection, account: UUID) -> list[Request]:
+    """Requests of an account that stand between the commit before DATA and the one after it."""
+    query = select(requests).where(requests.c.account == account, requests.c.state == "sending")
+    return await _load(tx, query)
+
+
+async def offered(tx: AsyncConnection, mail: UUID, number: int) -> dict[str, Reply]:
+    """What the server said of each recipient before DATA, in this attempt."""
+    said = await tx.scalar(
+        select(attempts.c.offered).where(attempts.c.mail == mail, attempts.c.number == number)
+    )
+    return {address: Reply(code, text) for address, (code, text) in (said or {}).items()}
+
+
+async def begin(
+    tx: AsyncConnection,
+    request: Request,
+    said: Mapping[str, Reply],
+    replica: str,
+    now: datetime,
+) -> bool:
+    """To commit just before DATA. False where the mail is no longer to be sent.
+
+    It was cancelled, or somebody else has tried it, since `request` was read.
+    """
+    begun = await tx.execute(
+        update(requests)
+        .where(
+            requests.c.mail == request.mail,
+            requests.c.state.in_(("accepted", "sent")),
+            requests.c.tries == request.tries,
+            requests.c.due.is_not(None),
+        )
+        .values(state="sending", tries=request.tries + 1, due=None, waits_for_server=False)
+    )
+    if begun.rowcount != 1:
+        return False
+    await insert_attempt(tx, request, request.tries + 1, said, replica, now)
+    return True
+
+
+async def insert_attempt(
+    tx: AsyncConnection,
+    request: Request,
+    number: int,
+    said: Mapping[str, Reply],
+    replica: str,
+    now: datetime,
+) -> None:
+    """Store an attempt as begun; it stays without outcome until `end_attempt`."""
+    row = {
+        "mail": request.mail,
+        "number": number,
+        "account": request.account,
+        "replica": replica,
+        "started_at": now,
+        "offered": {address: [reply.code, reply.text] for address, reply in said.items()},
+    }
+    await tx.execute(insert(attempts), row)
+
+
+async def end_attempt(
+    tx: AsyncConnection,
+    request: Request,
+    number: int,
+    now: datetime,
+    end: tuple[str, int | None, str],
+) -> None:
+    """Store how an attempt ended: outcome, code and reply."""
+    outcome, code, reply = end
+    await tx.execute(
+        update(attempts)
+        .where(attempts.c.mail == request.mail, attempts.c.number == number)
+        .values(ended_at=now, outcome=outcome, code=code, reply=reply)
+    )
+
+
+async def settle(
+    tx: AsyncConnection, request: Request, verdict: Verdict, now: datetime, **more: Any
+) -> None:
+    """Store a verdict: the request, its recipients, and the copy to file if it left just now."""
+    over = verdict.due is None and verdict.state != "unknown"
+    changed = {
+        "state": verdict.state,
+        "due": verdict.due,
+        "failures": verdict.failures,
+        "unknowns": verdict.unknowns,
+        "sent_at": now if verdict.tell_sent else request.sent_at,
+        "ended_at": now if over else None,
+        **more,
+    }
+    await tx.execute(update(requests).where(requests.c.mail == request.mail).values(changed))
+    await _store_targets(tx, request, verdict.targets)
+    if verdict.tell_sent:
+        await _copy_is_due(tx, request, now)
+
+
+async def server_was_heard(tx: AsyncConnection, account: UUID, now: datetime) -> None:
+    """What waited for the account's server is due now."""
+    await tx.execute(
+        update(requests)
+        .where(requests.c.account == account, requests.c.due > now, requests.c.waits_for_server)
+        .values(due=now, waits_for_server=False)
+    )
+
+
+async def recent(tx: AsyncConnection, account: UUID, since: datetime, limit: int) -> list[datetime]:
+    """When the account's latest mails were given to its server, ascending."""
+    times = await tx.scalars(
+        select(attempts.c.started_at)
+        .where(attempts.c.account == account, attempts.c.started_at > since)
+        .order_by(attempts.c.started_at.desc())
+        .limit(limit)
+    )
+    return sorted(times)
+
+
+async def prune(tx: AsyncConnection, before: datetime, limit: int) -> int:
+    """Forget requests, rejections and cancellations older than `before`; how many requests."""
+    old = (
+        select(requests.c.mail)
+        .where(requests.c.accepted_at < before, requests.c.ended_at.is_not(None))
+        .limit(limit)
+    )
+    gone = await tx.execute(delete(requests).where(requests.c.mail.in_(old)))
+    await tx.execute(delete(rejections).where(rejections.c.rejected_at < before))
+    await tx.execute(delete(cancellations).where(cancellations.c.cancelled_at < before))
+    return gone.rowcount
+
+
+async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> None:
+    row = {
+        "mail": request.mail,
+        "account": request.account,
+        "state": "due",
+        "due": now,
+        "created_at": now,
+    }
+    await tx.execute(upsert(copies).values(row).on_conflict_do_nothing())
+    lease = {"account": request.account, "work": "file"}
+    await tx.execute(upsert(leases).values(lease).on_conflict_do_nothing())
+
+
+async def _store_targets(tx: AsyncConnection, request: Request, targets: Sequence[Target]) -> None:
+    for before, target in zip(request.targets, targets, strict=True):
+        if target != before:
+            await tx.execute(
+                update(recipients)
+                .where(recipients.c.mail == request.mail, recipients.c.address == target.address)
+                .values(_target_row(target))
+            )
+
+
+async def _load(tx: AsyncConnection, query: Select[Any]) -> list[Request]:
+    rows = (await tx.execute(query)).mappings().all()
+    if not rows:
+        return []
+    wanted = _mails([row["mail"] for row in rows])
+    targets: dict[UUID, list[Target]] = {row["mail"]: [] for row in rows}
+    found = await tx.execute(
+        select(recipients)
+        .join(wanted, recipients.c.mail == wanted.c.mail)
+        .order_by(recipients.c.mail, recipients.c.number)
+    )
+    for row in found:
+        targets[row.mail].append(Target(row.address, row.state, row.code, row.reply))
+    return [_request(row, targets[row["mail"]]) for row in rows]
+
+
+def _request(row: RowMapping, targets: Sequence[Target]) -> Request:
+    plain = {
+        name: row[name]
+        for name in Request.__dataclass_fields__
+        if name not in {"asked", "raw", "targets"}
+    }
+    return Request(
+        **plain,
+        asked=MailSend.model_validate(row["asked"]),
+        raw=ObjectRef(sha256=row["raw_sha256"], size=row["raw_size"]),
+        targets=tuple(targets),
+    )
+
+
+def _request_row(request: Request) -> dict[str, Any]:
+    plain = {
+        name: getattr(request, name)
+        for name in Request.__dataclass_fields__
+        if name not in {"asked", "raw", "targets"}
+    }
+    return plain | {
+        "asked": without_body(request.asked),
+        "raw_sha256": request.raw.sha256,
+        "raw_size": request.raw.size,
+    }
+
+
+def _target_row(target: Target) -> dict[str, Any]:
+    return {
+        "address": target.address,
+        "state": target.state,
+        "code": target.code,
+        "reply": target.reply,
+    }
+
+
+def _mails(mails: Collection[UUID]) -> TableValuedAlias:
+    return func.unnest(literal(list(mails), ARRAY(Uuid))).table_valued("mail").render_derived()
+
+
+def _keys(keys: Collection[Key]) -> TableValuedAlias:
+    publishers = literal([publisher for publisher, _ in keys], ARRAY(Text))
+    names = literal([key for _, key in keys], ARRAY(Text))
+    return (
+        func.unnest(publishers, names).table_valued("publisher", "idempotency_key").render_derived()
+    )
+
+
+def _of_key(table: Any, wanted: TableValuedAlias) -> Any:
+    return (table.c.publisher == wanted.c.publisher) & (
+        table.c.idempotency_key == wanted.c.idempotency_key
+    )

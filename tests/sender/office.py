@@ -1,0 +1,271 @@
+"""An office that sends mail: an account at the private servers, the sender's parts, and a clock."""
+
+import asyncio
+import email
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.message import Message
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from nacl.public import PrivateKey
+from pydantic_core import Url
+from sqlalchemy import Table, insert, select, update
+
+from deploy import local
+from mailroom import clock, directory
+from mailroom import database as databases
+from mailroom.contracts import DirectoryChanged, MailCancel, MailSend
+from mailroom.messaging import outbox
+from mailroom.messaging.envelope import Received
+from mailroom.service import Handler, Resources
+from mailroom_directory import store as people
+from mailroom_sender import filing, sending, service
+from mailroom_sender.settings import SenderSettings
+from mailroom_sender.tables import messaging, requests
+from tests.installation import Database
+from tests.local.mail import PASSWORD, logged_in
+from tests.waiting import until
+
+ERP = "erp"
+Server = tuple[str, int, str]
+"""Host, port and TLS mode."""
+
+
+@dataclass
+class Office:
+    """What a test of the sender holds."""
+
+    servers: local.Servers
+    database: Database
+    resources: Resources[SenderSettings]
+    key: PrivateKey
+    offset: Path
+    address: str
+    account: UUID = field(default_factory=uuid4)
+
+    def mailbox(self) -> str:
+        """The address of somebody new, who can receive mail."""
+        address = f"u{uuid4().hex}@example.com"
+        local.add_mail_user(self.servers, address, PASSWORD)
+        return address
+
+    async def open(self) -> None:
+        """Write the account into the directory, and let the publisher `erp` send with it."""
+        mailbox, at = uuid4(), {"created_at": clock.now()}
+        await self._write(people.mailboxes, id=mailbox, name="office", kind="central", **at)
+        await self._write(
+            people.accounts,
+            id=self.account,
+            name="office",
+            address=self.address,
+            display_name="Büro Müller",
+            mailbox_id=mailbox,
+            sent="append",
+            unknown="resend",
+            start=clock.now(),
+            interval_seconds=60,
+            timezone="UTC",
+            idle=True,
+            enabled=True,
+            **at,
+        )
+        postfix, dovecot = self.servers.postfix, self.servers.dovecot
+        await self.set_server("smtp", (postfix.host, postfix.submissions, "implicit"))
+        await self.set_server("imap", (dovecot.host, dovecot.imaps, "implicit"))
+        publisher = uuid4()
+        await self._write(people.publishers, id=publisher, name=ERP, **at)
+        await self._write(
+            people.publisher_accounts, publisher_id=publisher, account_id=self.account
+        )
+
+    async def set_server(
+        self, protocol: str, server: Server, password: str = PASSWORD, user: str | None = None
+    ) -> None:
+        """Where and how the account logs in."""
+        host, port, tls = server
+        user = self.address if user is None else user
+        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
+        async with engine.begin() as tx:
+            table = people.servers
+            await tx.execute(
+                table.delete().where(
+                    table.c.account_id == self.account, table.c.protocol == protocol
+                )
+            )
+            row = {
+                "account_id": self.account,
+                "protocol": protocol,
+                "host": host,
+                "port": port,
+                "tls": tls,
+                "username": user,
+                "sealed_password": directory.seal(host, user, password, self.key.public_key),
+            }
+            await tx.execute(insert(table), row)
+        await engine.dispose()
+
+    async def change_account(self, **values: Any) -> None:
+        """Set columns of the account."""
+        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
+        async with engine.begin() as tx:
+            table = people.accounts
+            await tx.execute(update(table).where(table.c.id == self.account).values(**values))
+        await engine.dispose()
+
+    async def remove_account(self) -> None:
+        """Take it out of the directory."""
+        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
+        async with engine.begin() as tx:
+            await tx.execute(people.accounts.delete().where(people.accounts.c.id == self.account))
+        await engine.dispose()
+
+    async def _write(self, table: Table, **row: Any) -> None:
+        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
+        async with engine.begin() as tx:
+            await tx.execute(insert(table), row)
+        await engine.dispose()
+
+    async def handle(self, handler: Handler, *received: Received[Any]) -> None:
+        """What the consumer does with a batch."""
+        async with self.resources.engine.begin() as tx:
+            events = await handler(tx, received, self.resources)
+            await outbox.add(tx, messaging, events)
+
+    async def ask(self, publisher: str = ERP, **asked: Any) -> str:
+        """Hand one request to the sender's handler; its idempotency key."""
+        command = request(**asked)
+        await self.handle(service.send, received(command, publisher))
+        return command.idempotency_key
+
+    async def cancel(self, key: str, publisher: str = ERP) -> None:
+        """Hand a cancellation to the sender's handler."""
+        await self.handle(service.cancel, received(MailCancel(idempotency_key=key), publisher))
+
+    async def account_changed(self) -> None:
+        """Say so, as the directory does."""
+        event = DirectoryChanged(kind="account", id=self.account)
+        await self.handle(service.directory_changed, received(event, "directory"))
+
+    async def told(self, name: str) -> list[dict[str, Any]]:
+        """The bodies of all events of this name that wait to be published."""
+        query = select(messaging.outbox.c.body).where(messaging.outbox.c.type == name)
+        async with self.resources.engine.begin() as tx:
+            bodies = await tx.scalars(query.order_by(messaging.outbox.c.id))
+        return [json.loads(body) for body in bodies]
+
+    async def tells(self, name: str, within: float = 20) -> dict[str, Any]:
+        """The first event of this name, as soon as there is one."""
+        events = await until(lambda: self.told(name), within)
+        return dict(events[0])
+
+    async def row(self, key: str) -> dict[str, Any]:
+        """A request as it is stored."""
+        query = select(requests).where(requests.c.idempotency_key == key)
+        async with self.resources.engine.begin() as tx:
+            return dict((await tx.execute(query)).mappings().one())
+
+    async def is_in(self, key: str, state: str, within: float = 20) -> dict[str, Any]:
+        """The stored request, as soon as it is in this state."""
+
+        async def there() -> dict[str, Any]:
+            row = await self.row(key)
+            assert row["state"] == state, row
+            return row
+
+        return dict(await until(there, within))
+
+    @asynccontextmanager
+    async def sending(self, replicas: int = 1, **settings: Any) -> AsyncIterator[None]:
+        """Run the sender's tasks, in as many replicas."""
+        tasks = []
+        for _ in range(replicas):
+            own = replace(
+                self.resources,
+                replica=uuid4().hex,
+                settings=self.resources.settings.model_copy(update=settings),
+            )
+            tasks += [asyncio.create_task(sending.send_mails(own))]
+            tasks += [asyncio.create_task(filing.file_copies(own))]
+        try:
+            yield
+            for task in tasks:
+                assert not task.done(), task.exception()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def move_clock(self, by: timedelta) -> None:
+        """Set the time of day forward, for all processes."""
+        before = float(self.offset.read_text() or 0) if self.offset.exists() else 0
+        self.offset.write_text(str(before + by.total_seconds()))
+
+    async def mails(self, address: str, folder: str = "INBOX") -> list[Message]:
+        """All mails in a folder."""
+        return await asyncio.to_thread(_mails, self.servers, address, folder)
+
+    async def gets(self, address: str, count: int = 1, within: float = 20) -> list[Message]:
+        """The mails of somebody's inbox, as soon as there are so many."""
+
+        async def there() -> list[Message]:
+            mails = await self.mails(address)
+            assert len(mails) == count, f"{len(mails)} mails for {address}"
+            return mails
+
+        return await until(there, within)
+
+    def environment(self, http: str = "127.0.0.1:0") -> dict[str, str]:
+        """What a process of the sender needs."""
+        settings = self.resources.settings
+        return {
+            **os.environ,
+            "MAILROOM_OBJECTS": self.resources.common.objects,
+            "MAILROOM_TLS_CA_FILE": str(self.servers.ca_file),
+            "MAILROOM_HTTP": http,
+            "MAILROOM_SENDER_DATABASE_URL": str(settings.database_url),
+            "MAILROOM_SENDER_BROKER_URL": str(settings.broker_url),
+            "MAILROOM_SENDER_UNSEAL_KEYS_FILE": str(settings.unseal_keys_file),
+            "MAILROOM_SENDER_LEASE_SECONDS": str(settings.lease_seconds),
+            "MAILROOM_CLOCK_OFFSET_FILE": str(self.offset),
+        }
+
+
+def request(**asked: Any) -> MailSend:
+    """A request that wants what is said, and has the rest as usual."""
+    usual = {
+        "idempotency_key": uuid4().hex,
+        "account": "office",
+        "subject": "Ihre Bestellung",
+        "text": "Guten Tag",
+    }
+    return MailSend.model_validate(usual | asked)
+
+
+def to(*addresses: str) -> list[dict[str, str]]:
+    """Recipients of a request."""
+    return [{"address": address} for address in addresses]
+
+
+def received(event: Any, publisher: str, event_id: str | None = None) -> Received[Any]:
+    """An event as a handler gets it."""
+    id_ = event_id or uuid4().hex
+    return Received(id_, event, publisher, correlation_id=f"c-{id_}", published_at=clock.now())
+
+
+def _mails(servers: local.Servers, address: str, folder: str) -> list[Message]:
+    with logged_in(servers, address) as imap:
+        if imap.select(f'"{folder}"', readonly=True)[0] != "OK":
+            return []
+        numbers: Sequence[bytes] = imap.search(None, "ALL")[1][0].split()
+        mails = []
+        for number in numbers:
+            part = imap.fetch(number.decode(), "(BODY.PEEK[] FLAGS)")[1][0]
+            assert isinstance(part, tuple)
+            mails.append(email.message_from_bytes(part[1]))
+        return mails
