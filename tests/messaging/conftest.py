@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from mailroom.messaging import topology
 from mailroom.messaging.migration import create_messaging_tables
 from mailroom.migrations import grant_schema
 from tests.installation import OWNER, Broker, Database, password_of
+from tests.messaging.clock import Clock
 from tests.messaging.world import SERVICES, World, desk_metadata, orders
 
 FOREIGN = ["erp", "web"]
@@ -115,6 +117,13 @@ def queues() -> list[str]:
         for subscription in service.subscriptions
     ]
     return [*own, *(topology.dead_queue(name) for name in NAMES)]
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Mailroom's clock, in this test's hand."""
+    monkeypatch.setenv("MAILROOM_CLOCK_OFFSET_FILE", str(tmp_path / "offset"))
+    return Clock(tmp_path / "offset")
 
 
 @pytest.fixture

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom import clock, database
+from mailroom import database
 from mailroom.contracts import Contract, MailRejected, MailSend
 from mailroom.messaging import consume, outbox
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
 from mailroom.messaging.failures import ParkEvent, RetryLater
-from mailroom.messaging.tables import MessagingTables, messaging_tables
+from mailroom.messaging.tables import messaging_tables
 from mailroom.objects import ObjectStore
 from mailroom.service import Refused, Resources, Service, Subscription
 from mailroom.settings import CommonSettings, ServiceSettings
@@ -210,6 +212,37 @@ class World:
             await outbox.add(tx, SHOP.messaging, outgoing)
         return [str(each.event_id) for each in outgoing]
 
+    async def publish(
+        self,
+        user: str,
+        key: str,
+        body: bytes,
+        exchange: str = "mailroom",
+        **properties: Any,
+    ) -> None:
+        """As any client of the broker could."""
+        async with await aio_pika.connect(self.broker.url(user)) as connection:
+            channel = await connection.channel()
+            to = await channel.get_exchange(exchange, ensure=False)
+            message = aio_pika.Message(body, **properties)
+            await to.publish(message, key, mandatory=False)
+
+    async def emptied(self, queue: str) -> list[AbstractIncomingMessage]:
+        """Take all that is ready in a queue."""
+        messages: list[AbstractIncomingMessage] = []
+        async with await aio_pika.connect(self.broker.admin_url) as connection:
+            source = await (await connection.channel()).get_queue(queue)
+            while (message := await source.get(fail=False, no_ack=True)) is not None:
+                messages.append(message)
+        return messages
+
+    async def ready(self, queue: str) -> tuple[int, int]:
+        """Messages ready in a queue (none in anybody's hand), and its consumers."""
+        async with await aio_pika.connect(self.broker.admin_url) as connection:
+            source = await (await connection.channel()).get_queue(queue)
+            declared = source.declaration_result
+            return declared.message_count or 0, declared.consumer_count or 0
+
     async def taken(self) -> list[int]:
         """Numbers of the orders that desk took, sorted."""
         async with self.resources(DESK).engine.connect() as tx:
@@ -228,10 +261,3 @@ class World:
     async def close(self) -> None:
         for resources in self.opened:
             await resources.engine.dispose()
-
-
-def tables_of(service: Service[Any]) -> MessagingTables:
-    return service.messaging
-
-
-__all__ = ["clock"]

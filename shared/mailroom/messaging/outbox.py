@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
@@ -152,7 +153,7 @@ async def republish(
         select(*(sent.c[name] for name in names_kept))
         .where(sent.c.sent_at >= since, sent.c.exchange == EXCHANGE)
         # It may have been republished before.
-        .distinct(sent.c.event_id, sent.c.routing_key)
+        .ext(distinct_on(sent.c.event_id, sent.c.routing_key))
         .order_by(sent.c.event_id, sent.c.routing_key)
     )
     if names:
