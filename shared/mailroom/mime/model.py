@@ -66,7 +66,9 @@ class Mail:
     `html` is as it came, not fit to be shown before it is cleaned. `text` is made from the HTML
     where no text part is there. `tags` are all `[…#…]` brackets of subject and text.
     `verdicts` are the spam and authentication headers as they came; `spam` is their conclusion.
-    `headers` are decoded and bounded. `defects` name what was repaired or left out.
+    `encrypted`: the text could not be read for that reason. `calendar` is the method of an
+    invitation (RFC 5546: REQUEST, REPLY, CANCEL …). `headers` are decoded and bounded.
+    `defects` name what was repaired or left out.
     """
 
     message_id: str | None
@@ -91,6 +93,7 @@ class Mail:
     verdicts: tuple[tuple[str, str], ...]
     spam: bool
     encrypted: bool
+    calendar: str | None
     defects: tuple[str, ...]
 
 

@@ -1,0 +1,46 @@
+"""A `Mail` as JSON and back: the form in which it lies in the object store.
+
+Invariant: `from_json(to_json(mail)) == mail`; unknown members are ignored, so that fields may be
+added.
+"""
+
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from mailroom.mime.model import Address, Attachment, Mail, Recipient, Report
+
+_ADDRESSES = ("from_", "sender", "reply_to", "to", "cc")
+_STRINGS = ("in_reply_to", "references", "delivered_to", "tags", "defects")
+_PAIRS = ("headers", "verdicts")
+
+
+def to_json(mail: Mail) -> dict[str, Any]:
+    """Plain JSON values: `date` in ISO 8601 with offset, `from_` as "from"."""
+    told = asdict(mail)
+    told["from"] = told.pop("from_")
+    told["date"] = mail.date.isoformat() if mail.date else None
+    return told
+
+
+def from_json(told: dict[str, Any]) -> Mail:
+    """The `Mail` of `to_json`. Raises KeyError or TypeError where a member is missing or bad."""
+    given = dict(told)
+    given["from_"] = given["from"]
+    given["date"] = datetime.fromisoformat(given["date"]) if given["date"] else None
+    for name in _ADDRESSES:
+        given[name] = tuple(Address(**one) for one in given[name])
+    for name in _STRINGS:
+        given[name] = tuple(given[name])
+    for name in _PAIRS:
+        given[name] = tuple((key, value) for key, value in given[name])
+    given["attachments"] = tuple(Attachment(**one) for one in given["attachments"])
+    given["report"] = _report(given["report"])
+    return Mail(**{field.name: given[field.name] for field in fields(Mail)})
+
+
+def _report(told: dict[str, Any] | None) -> Report | None:
+    if told is None:
+        return None
+    recipients = tuple(Recipient(**one) for one in told["recipients"])
+    return Report(recipients, told["message_id"], told["subject"])
