@@ -66,7 +66,6 @@ smtpd_recipient_restrictions =
   reject_unauth_destination
 smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
 # A wrong recipient is answered at once, however often; by default the 20th is hung up on.
-smtpd_error_sleep_time = 0
 smtpd_soft_error_limit = 1000
 smtpd_hard_error_limit = 1000
 smtpd_client_connection_count_limit = 0
@@ -78,7 +77,6 @@ smtpd_sasl_path = inet:{host}:{sasl}
 smtpd_tls_cert_file = {folder}/etc/{certificate}
 smtpd_tls_key_file = {folder}/etc/{key}
 smtpd_tls_security_level = may
-smtpd_tls_auth_only = yes
 smtpd_tls_session_cache_database =
 """
 

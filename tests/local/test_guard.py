@@ -103,6 +103,7 @@ async def test_ctrl_c_is_for_the_launcher_which_ends_the_servers(folder: Path) -
     log = (folder / "postgresql" / "log").read_text()
     # In order, else its shared memory would stay behind.
     assert "received immediate shutdown request" in log
+    assert "received fast shutdown request" not in log, "the terminal's SIGINT reached it"
 
 
 async def test_what_another_process_started_again_ends_with_the_launcher(folder: Path) -> None:
@@ -121,6 +122,15 @@ async def test_a_server_whose_master_was_killed_leaves_no_session_behind(folder:
         os.kill(min(before), signal.SIGKILL)
         await until(lambda: not local.is_running(servers, "dovecot"))
         assert not alive(set(before))
+
+
+def test_what_was_said_to_an_earlier_guard_is_not_obeyed(folder: Path) -> None:
+    with local.running(folder, which={"dovecot"}) as servers:
+        local.stop(servers, "dovecot")
+        with (folder / "dovecot" / guard.LIFELINE).open("w") as lifeline:
+            lifeline.write("kill\n")
+        local.start(servers, "dovecot")
+        assert local.is_running(servers, "dovecot")
 
 
 async def test_ending_the_guard_ends_its_server(folder: Path) -> None:
