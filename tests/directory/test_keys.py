@@ -63,3 +63,12 @@ def test_the_command_says_who_needs_which_file_and_shows_no_key(
         mailroom("account", "keys", str(tmp_path / "k"))
     assert refused.value.exit_code == 2
     assert "garbage" not in refused.value.line
+
+
+def test_the_ring_has_the_new_key_before_anything_can_be_sealed_with_it(tmp_path: Path) -> None:
+    keys.make(tmp_path)
+    (tmp_path / keys.PUBLIC).unlink()
+    (tmp_path / keys.PUBLIC).mkdir()  # so that writing the public key fails
+    with pytest.raises(OSError, match=keys.PUBLIC):
+        keys.make(tmp_path)
+    assert len(load_keys(tmp_path / keys.PRIVATE).ring) == 2

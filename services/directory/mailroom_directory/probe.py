@@ -111,13 +111,17 @@ async def _secure(client: SMTP, login: Login, endpoint: str) -> None:
 
 
 async def _log_in(client: SMTP, login: Login, password: SecretStr) -> None:
-    if not client.supports_extension("auth"):
-        raise imap.LoginDisabled(f"{login.host}:{login.port}")
     # SMTP.login tries every method: a wrong password would count several times over there.
-    if "plain" in client.server_auth_methods:
-        await client.auth_plain(login.user, password.get_secret_value())
-    else:
-        await client.login(login.user, password.get_secret_value())
+    ways = {
+        "plain": client.auth_plain,
+        "login": client.auth_login,
+        "cram-md5": client.auth_crammd5,
+    }
+    for way, authenticate in ways.items():
+        if way in client.server_auth_methods:
+            await authenticate(login.user, password.get_secret_value())
+            return
+    raise imap.LoginDisabled(f"{login.host}:{login.port}")
 
 
 def _failure(endpoint: str, login: Login, failed: SMTPException | OSError) -> imap.ImapFailure:

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from mailroom.directory.model import TlsMode
 from mailroom.tls import is_loopback
+from mailroom_directory import fields
 from mailroom_directory.fields import FieldRefused
 
 Protocol = Literal["imap", "smtp"]
@@ -61,7 +62,8 @@ def login(protocol: Protocol, url: str, address: str) -> Login:
             url,
             f"plain text only to localhost, 127.0.0.1 or ::1; use {protocol}s:// or {protocol}://",
         )
-    return Login(protocol, host, port, tls, unquote(parts.username or "") or address)
+    user = fields.line(unquote(parts.username or ""), field) or address
+    return Login(protocol, host, port, tls, user)
 
 
 def url_of(server: Login) -> str:

@@ -20,8 +20,8 @@ _OPTIONS = (
     click.option("--mailbox", metavar="MAILBOX", help="that it feeds when nothing else decides"),
     click.option("--address", metavar="ADDRESS", help="that its mail comes from"),
     click.option("--display-name", metavar="TEXT", help="beside the address"),
-    click.option("--imap", metavar="URL", help="imaps://USER@HOST:993, imap:// for STARTTLS"),
-    click.option("--smtp", metavar="URL", help="smtps://USER@HOST:465, smtp:// for STARTTLS"),
+    click.option("--imap", metavar="URL", help="imaps://USER@HOST:993, or imap:// for STARTTLS"),
+    click.option("--smtp", metavar="URL", help="smtps://USER@HOST:465, or smtp:// for STARTTLS"),
     click.option(
         "--folder",
         "folders",
@@ -33,19 +33,25 @@ _OPTIONS = (
     click.option(
         "--sent",
         type=click.Choice(["append", "server"]),
-        help="append a copy to the Sent folder, or the server does it itself (Gmail)",
+        help="append a copy to the Sent folder (at first), or the server does it itself (Gmail)",
     ),
     click.option("--sent-folder", metavar="NAME", help="instead of the server's own"),
     click.option(
         "--unknown",
         type=click.Choice(["resend", "hold"]),
-        help="what to do with a mail of which nobody knows whether it left",
+        help="a mail of which nobody knows whether it left: send again (at first), or hold",
     ),
-    click.option("--start", metavar="DATE", help="older mail is backfill; at first: now"),
-    click.option("--interval", "interval_seconds", type=int, metavar="SECONDS", help="5 or more"),
+    click.option("--start", metavar="DATE", help="older mail is backfill; at first now"),
+    click.option(
+        "--interval", "interval_seconds", type=int, metavar="SECONDS", help="5 or more; at first 60"
+    ),
     click.option("--calendar", metavar="CRON", help=f"instead of the interval: {accounts.CRON}"),
-    click.option("--timezone", metavar="ZONE", help="of calendar and start: Europe/Berlin"),
-    click.option("--idle/--no-idle", default=None, help="use IDLE where the server has it"),
+    click.option(
+        "--timezone", metavar="ZONE", help="of calendar and start: Europe/Berlin; at first UTC"
+    ),
+    click.option(
+        "--idle/--no-idle", default=None, help="use IDLE where the server has it, at first yes"
+    ),
     click.option("--enabled/--disabled", default=None, help="fetch and send, or do not"),
 )
 

@@ -33,17 +33,14 @@ class Source:
 
 def password_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --password-stdin and --password-file, which hold one line, or SMTP's in a second."""
-    for option in (
-        click.option(
-            "--password-file",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="its first line; SMTP's in a second, where it is another",
-        ),
-        click.option("--password-stdin", is_flag=True, help="the same from standard input"),
-    ):
-        command = option(command)
-    return command
+    from_file = click.option(
+        "--password-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="its first line; SMTP's in a second, where it is another",
+    )
+    from_stdin = click.option("--password-stdin", is_flag=True, help="the same from standard input")
+    return from_file(from_stdin(command))
 
 
 def ask(logins: Sequence[Login], source: Source) -> Passwords:
