@@ -89,7 +89,7 @@ async def select(connection: Connection, folder: str) -> Opened:
 
 
 async def _open(connection: Connection, how: str, folder: str) -> Opened:
-    connection.folder = ""
+    connection.folder, connection.exists = "", 0
     try:
         lines = await command(connection, how, quoted_folder(folder))
     except CommandRefused as refused:
