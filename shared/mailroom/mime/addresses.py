@@ -129,6 +129,8 @@ def _address(tokens: list[Token], hint: str | None) -> Address:
     if hidden is not None:
         return Address(whole[: hidden.start()].strip(' "'), hidden[1])
     name = _name(tokens, hint)
+    if not name:
+        return Address("", "")  # only a comment, as in an empty group
     if " " not in name:  # a local name such as MAILER-DAEMON
         return Address(decoded(comments, hint), name)
     return Address(name, "")

@@ -6,6 +6,7 @@ Invariant: every leaf is either shown as text or listed as an attachment under a
 
 import re
 from dataclasses import dataclass, field
+from mimetypes import MimeTypes
 from typing import Final
 
 from mailroom.mime import tnef
@@ -15,10 +16,11 @@ from mailroom.mime.model import Attachment
 from mailroom.mime.structure import Part, uudecoded
 from mailroom.mime.words import decoded, parameters, token
 
-LONGEST_TEXT: Final = 5_000_000  # bytes of one text part that are read
+LONGEST_TEXT: Final = 5_000_000  # bytes of text and HTML of one mail that are read
 MOST_PACKED: Final = 100
 
 _SHOWN: Final = {"text/plain", "text/html"}
+_TYPES: Final = MimeTypes()  # of Python alone: the machine's own table changes nothing
 _CODED: Final = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue"})
 _UU_FILE = re.compile(
     rb"^begin [0-7]{3,4} ([^\r\n]{1,255})\r?\n"
@@ -44,6 +46,17 @@ class Bodies:
     encrypted: bool = False
     charset: str | None = None  # of the first text: a hint for raw 8 bit in headers
 
+    left: int = LONGEST_TEXT
+
+    def within_limit(self, data: bytes) -> bytes:
+        """As much of a text as may still be read, cut at a line end if there is one near."""
+        if len(data) > self.left:
+            self.note(f"text cut at {LONGEST_TEXT} bytes")
+            line_end = data.rfind(b"\n", max(self.left - 10_000, 0), self.left)
+            data = data[: line_end + 1 if line_end >= 0 else self.left]
+        self.left -= len(data)
+        return data
+
     def note(self, defect: str | None) -> None:
         """Tell a defect once."""
         if defect and defect not in self.defects:
@@ -54,7 +67,7 @@ class Bodies:
         """The plain parts one below the other, or the text of the HTML where they are blank."""
         plain = "\n".join(self.plain)
         if not plain.strip() and self.html:
-            return "\n".join(text_of(html) for html in self.html)
+            return text_of("\n".join(self.html))
         return plain
 
 
@@ -84,10 +97,13 @@ def _visit(part: Part, found: Bodies, *, shown: bool) -> None:
 
 
 def _root_of(related: Part) -> Part:
-    """The part that `start` names (RFC 2387 section 3.2), else the first."""
+    """The part that `start` names (RFC 2387 section 3.2), or the first that can be a root."""
     start = related.parameters.get("start", "").strip("<> ")
     for child in related.children:
         if start and (child.fields.first("content-id") or "").strip("<> ") == start:
+            return child
+    for child in related.children:
+        if child.type in {"text/html", "text/plain"} or child.is_multipart:
             return child
     return related.children[0]
 
@@ -130,10 +146,7 @@ def _note_kind(part: Part, found: Bodies) -> None:
 
 
 def _text(part: Part, found: Bodies) -> None:
-    data = part.content()
-    if len(data) > LONGEST_TEXT:
-        found.note(f"text cut at {LONGEST_TEXT} bytes")
-        data = data[:LONGEST_TEXT]
+    data = found.within_limit(part.content())
     charset = token(part.parameters["charset"]) if part.parameters.get("charset") else None
     text, defect = decode(data, charset)
     found.note(defect)
@@ -158,9 +171,9 @@ def _without_uuencoded(part: Part, data: bytes, charset: str | None, found: Bodi
             break
         name = safe_name(decode(match[1], charset)[0])
         size = len(uudecoded(match[0]))
-        kind = "application/octet-stream"
+        number = f"{part.number}-{index}"
         found.attachments.append(
-            Attachment(f"{part.number}-{index}", name, kind, size, "attachment", None)
+            Attachment(number, name or None, _type_of(name), size, "attachment", None)
         )
     text, _ = decode(_UU_FILE.sub(b"", data), charset)
     return _LINE_END.sub("\n", text)
@@ -173,14 +186,19 @@ def _tnef(part: Part, found: Bodies) -> bool:
         return False
     for index, (name, content) in enumerate(unpacked.files, start=1):
         number = f"{part.number}-{index}"
-        kind = "application/octet-stream"
+        safe = safe_name(name)
         found.attachments.append(
-            Attachment(number, safe_name(name) or None, kind, len(content), "attachment", None)
+            Attachment(number, safe or None, _type_of(safe), len(content), "attachment", None)
         )
     if not any(text.strip() for text in (*found.plain, *found.html)):
         found.plain += [unpacked.text] if unpacked.text.strip() else []
         found.html += [unpacked.html] if unpacked.html.strip() else []
     return True
+
+
+def _type_of(name: str) -> str:
+    """By the name, since neither uuencode nor TNEF tells a type."""
+    return _TYPES.guess_type(name)[0] or "application/octet-stream"
 
 
 def packed(part: Part, index: int) -> bytes | None:

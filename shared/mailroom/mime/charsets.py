@@ -138,8 +138,8 @@ def _guess(data: bytes, hint: str | None) -> str:
         return text
     hinted = codec_of(hint) if hint else None
     if hinted and hinted not in {"cp1252", "utf_8"}:
-        text = _strict(data, hinted)
-        if text is not None:
+        text = data.decode(hinted, "replace")
+        if text.count("�") * 10 <= len(text):
             return text
     if _mostly_utf8(data):
         return data.decode("utf_8", "replace")

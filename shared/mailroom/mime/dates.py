@@ -26,10 +26,14 @@ _MONTHS: Final = {
     "mrt": "Mar", "mei": "May", "maj": "May",
 }  # fmt: skip
 _FOREIGN_MONTH = re.compile(rf"\b({'|'.join(_MONTHS)})\w*\.?", re.IGNORECASE)
-_ZONE_NAME = re.compile(r"\b([A-Z]{3,4})\)?\s*$")
-_COMMENT = re.compile(r"\([^()]{0,100}\)")
-_GMT_OFFSET = re.compile(r"\b(?:GMT|UTC|UT)\s*([+-]\d{1,2}):?(\d{2})?\b")
+_ZONE_NAME = re.compile(rf"\b({'|'.join(_ZONES)})\b")
+_COMMENT = re.compile(r"\(([^()]{0,100})\)")
+_MERIDIEM = re.compile(r"\b(\d{1,2})(:\d{2}(?::\d{2})?)\s*([AP])\.?M\b\.?", re.IGNORECASE)
+_GMT_OFFSET = re.compile(r"\b(?:GMT|UTC|UT)\s*([+-])(\d{1,2}):?(\d{2})?\b")
 _COLON_OFFSET = re.compile(r"([+-]\d{2}):(\d{2})\b")
+_NUMERIC = re.compile(r"[+-]\d{4}\b")
+_SPACED_COLON = re.compile(r"\s*:\s*")
+_FRACTION = re.compile(r"(:\d{2})[.,]\d+")
 _ISO = re.compile(
     r"^\s*(\d{4}-\d{2}-\d{2})[T ]+(\d{2}:\d{2}(?::\d{2})?)(?:\.\d+)?\s*"
     r"(Z|UTC|GMT|[+-]\d{2}:?\d{2})?\b"
@@ -40,24 +44,21 @@ _LONGEST = 200
 @lru_cache(maxsize=256)
 def parse_date(value: str) -> datetime | None:
     """The moment that a Date field tells, or None. Without a zone it is taken for UTC."""
-    text = value[:_LONGEST].strip()
+    text = value[:_LONGEST].strip(' "\t')
     iso = _ISO.match(text)
     if iso is not None:
         return _from_iso(iso)
-    while _COMMENT.search(text):
-        bare = _COMMENT.sub(" ", text)
-        zone = _zone_named(text)
-        text = bare.strip()
-        if zone and not re.search(r"[+-]\d{4}\b|\b[A-Z]{2,4}$", text):
-            text = f"{text} {zone}"
-    text = _GMT_OFFSET.sub(lambda m: f"{m[1][0]}{m[1][1:]:0>2}{m[2] or '00'}", text)
-    text = _COLON_OFFSET.sub(r"\1\2", text) if text.count(":") > 1 else text
-    return _from_parts(text) or _from_parts(_FOREIGN_MONTH.sub(_english, text))
+    comments = " ".join(_COMMENT.findall(text))
+    text = _SPACED_COLON.sub(":", _COMMENT.sub(" ", text))
+    text = _FRACTION.sub(r"\1", _MERIDIEM.sub(_of_24_hours, text))
+    text = _GMT_OFFSET.sub(lambda m: f"{m[1]}{m[2]:0>2}{m[3] or '00'}", text)
+    text = _COLON_OFFSET.sub(r"\1\2", text)
+    return _from_parts(text, comments) or _from_parts(_FOREIGN_MONTH.sub(_english, text), comments)
 
 
-def _zone_named(text: str) -> str | None:
-    named = _ZONE_NAME.search(text)
-    return named[1] if named else None
+def _of_24_hours(match: re.Match[str]) -> str:
+    hour = int(match[1]) % 12 + (12 if match[3] in "pP" else 0)
+    return f"{hour:02}{match[2]}"
 
 
 def _english(match: re.Match[str]) -> str:
@@ -73,7 +74,7 @@ def _from_iso(match: re.Match[str]) -> datetime | None:
         return None
 
 
-def _from_parts(text: str) -> datetime | None:
+def _from_parts(text: str, comments: str) -> datetime | None:
     try:
         parts = parsedate_tz(text)
     except (ValueError, IndexError, TypeError):  # of a wild form, in Python before 3.12
@@ -81,10 +82,12 @@ def _from_parts(text: str) -> datetime | None:
     if parts is None:
         return None
     year, month, day, hour, minute, second, *_, offset = parts
-    if offset is None:
-        named = _ZONE_NAME.search(text)
-        offset = 3600 * _ZONES.get(named[1], 0) if named else 0
-    if not -86_400 < offset < 86_400:
+    if not offset and not _NUMERIC.search(text):
+        named = _ZONE_NAME.search(f"{text} {comments}")
+        offset = 3600 * _ZONES[named[1]] if named else 0
+    if 100 <= year < 200:
+        year += 1900  # RFC 5322 section 4.3: of programs that count from 1900
+    if offset is None or not -86_400 < offset < 86_400:
         offset = 0
     try:
         zone = timezone(timedelta(seconds=offset)) if offset else UTC

@@ -11,6 +11,7 @@ from typing import Final
 LONGEST_HEADER: Final = 1_048_576
 MOST_FIELDS: Final = 5_000
 
+_MBOX = re.compile(rb">?From (?![ \t]*:)")  # the line before a mail of an mbox file
 _END = re.compile(rb"\n\r?\n")
 _FIELD = re.compile(r"^([!-9;-~]+)[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
 _LINE = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
@@ -47,7 +48,7 @@ def split(raw: bytes, start: int, end: int, defects: list[str]) -> tuple[Fields,
     """The fields of the header that begins at `start`, and where its body begins."""
     if raw[start : start + 1] == b"\n" or raw[start : start + 2] == b"\r\n":
         return Fields(), min(end, raw.index(b"\n", start) + 1)
-    if raw[start : start + 6].startswith((b"From ", b">From ")):  # the line before a mail of mbox
+    if _MBOX.match(raw, start, end):
         start = raw.find(b"\n", start, end) + 1 or end
     found = _END.search(raw, start, end)
     header_end = found.start() if found else end

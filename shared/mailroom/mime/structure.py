@@ -68,7 +68,7 @@ class Part:
         if encoding == "quoted-printable":
             return binascii.a2b_qp(self.body)
         if encoding in _UUENCODE:
-            return uudecoded(self.body)
+            return uudecoded(self.body) or self.body
         return self.body
 
 
@@ -226,13 +226,13 @@ def uudecoded(data: bytes) -> bytes:
     begin = _UU.search(data)
     if begin is None:
         return b""
-    decoded: list[bytes] = []
+    decoded = bytearray()
     for line in data[begin.end() :].split(b"\n"):
         stripped = line.rstrip(b"\r")
         if stripped.strip() in {b"end", b"`", b""}:
             break
-        decoded.append(_uuline(stripped))
-    return b"".join(decoded)
+        decoded += _uuline(stripped)
+    return bytes(decoded)
 
 
 def _uuline(line: bytes) -> bytes:

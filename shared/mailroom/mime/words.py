@@ -22,7 +22,7 @@ _WORD = re.compile(
     r"=\?([^?\s=]{1,75})\?([bBqQ])\?((?:[^?=]|=(?!\?)|=(?=\?=)|\?(?!=))*)\?=", re.DOTALL
 )
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
-_PADDING = re.compile(rb"=+")
+_RUN = re.compile(rb"[^=]+")  # of base64 up to its padding
 _PARAMETER = re.compile(
     r';\s*([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]|\\.)*)"[^;]*|([^;]*))', re.DOTALL
 )
@@ -42,7 +42,10 @@ def base64(data: bytes) -> bytes:
             return binascii.a2b_base64(data)
         except binascii.Error:
             pass  # the padding is wrong: mended below
-    return b"".join(_quanta(run) for run in _PADDING.split(data))
+    joined = bytearray()
+    for run in _RUN.finditer(data):
+        joined += _quanta(run[0])
+    return bytes(joined)
 
 
 def _quanta(run: bytes) -> bytes:
