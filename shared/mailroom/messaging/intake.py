@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aio_pika.exceptions import AMQPError
 
 log = structlog.get_logger("mailroom.messaging")
 
@@ -29,7 +29,16 @@ FINISH_WITHIN = 5.0
 
 _ANSWER_WITHIN = 10.0
 _LOST_PAUSE = 0.5
-_LOST = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError)
+# aiormq says of a closed connection RuntimeError.
+_LOST = (AMQPError, RuntimeError, OSError, TimeoutError)
+
+
+class _NotSettled(Exception):
+    """What `settle` raised, told apart from what the channel raises."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 async def consume_for_ever(queue: AbstractRobustQueue, size: int, settle: Settle) -> None:
@@ -44,6 +53,8 @@ async def consume_for_ever(queue: AbstractRobustQueue, size: int, settle: Settle
             await _until_ready(cast("AbstractRobustChannel", queue.channel))
             if await _consume(queue, 1, settle, until_new=True):
                 await _consume(queue, size, settle)
+        except _NotSettled as failed:
+            raise failed.error from None
         except _LOST as lost:
             log.info("channel_lost", queue=queue.name, problem=str(lost) or type(lost).__name__)
         except asyncio.CancelledError:
@@ -114,7 +125,10 @@ async def _take(
 
 async def _settle(batch: Messages, last_tag: int, settle: Settle) -> int:
     """Settle and acknowledge. Returns the last delivery tag."""
-    await settle(batch)
+    try:
+        await settle(batch)
+    except Exception as error:
+        raise _NotSettled(error) from error
     tags = [message.delivery_tag or 0 for message in batch]
     first = last_tag + 1 if last_tag else tags[0]
     try:

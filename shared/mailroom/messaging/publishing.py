@@ -31,19 +31,20 @@ class Outcome:
 
     confirmed: list[int] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
-    stalled: bool = False
-    """Not all was confirmed in time: the connection is of no more use."""
+    is_stalled: bool = False
+    """Not all was confirmed in time. The connection is of no more use."""
+    is_broken: bool = False
+    """One of the rows closed the channel, nobody knows which. The connection is of no more use."""
 
 
 async def publish(
     connection: AbstractConnection, rows: Sequence[AnyRow], user: str, within: float
 ) -> Outcome:
-    """Publish rows with all confirmations in flight; after a channel error, one by one.
+    """Publish rows with all confirmations in flight.
 
     Each event id must be there once only: aiormq tells returned messages apart by it.
     """
-    async with asyncio.timeout(within):
-        channel = await _open(connection)
+    channel = await _open(connection, within)
     tasks = {asyncio.create_task(_publish(channel, row, user)): row.id for row in rows}
     outcome = Outcome()
     try:
@@ -54,47 +55,41 @@ async def publish(
     for task in done:
         _sort(outcome, tasks[task], task)
     if late:
-        outcome.stalled = True
+        outcome.is_stalled = True
         # If others were confirmed, the broker works and the queues of these do not.
         if outcome.confirmed:
             outcome.problems |= {tasks[task]: _not_within(within) for task in late}
-        return outcome
-    known = {*outcome.confirmed, *outcome.problems}
-    if open_rows := [row for row in rows if row.id not in known]:
-        # The channel was closed, by any one of them.
-        await _publish_one_by_one(connection, open_rows, user, within, outcome)
+    elif len(outcome.confirmed) + len(outcome.problems) < len(rows):
+        outcome.is_broken = True
     else:
         await channel.close()
     return outcome
 
 
-async def _publish_one_by_one(
-    connection: AbstractConnection,
-    rows: Sequence[AnyRow],
-    user: str,
-    within: float,
-    outcome: Outcome,
-) -> None:
+async def publish_one_by_one(
+    connection: AbstractConnection, rows: Sequence[AnyRow], user: str, within: float
+) -> Outcome:
+    """Publish rows each alone on its channel, so that the one that closes it is known."""
+    outcome = Outcome()
     for row in rows:
-        if connection.is_closed:
-            return
-        async with asyncio.timeout(within):
-            channel = await _open(connection)
+        channel = await _open(connection, within)
         task = asyncio.create_task(_publish(channel, row, user))
-        done, _ = await asyncio.wait([task], timeout=within)
-        if not done:
+        try:
+            done, _ = await asyncio.wait([task], timeout=within)
+        finally:
             task.cancel()
+        if not done:
+            outcome.is_stalled = True
             outcome.problems[row.id] = _not_within(within)
-            outcome.stalled = True
-            return
+            return outcome
         _sort(outcome, row.id, task)
-        if row.id not in {*outcome.confirmed, *outcome.problems}:
-            if connection.is_closed or task.cancelled():
-                return
-            # It was alone on its channel: it is what closed it.
-            outcome.problems[row.id] = str(task.exception())
-        elif not channel.is_closed:
+        if row.id in outcome.confirmed:
             await channel.close()
+        elif row.id not in outcome.problems:
+            if task.cancelled() or isinstance(task.exception(), AMQPConnectionError):
+                return outcome
+            outcome.problems[row.id] = str(task.exception())
+    return outcome
 
 
 def _sort(outcome: Outcome, row_id: int, task: "asyncio.Task[None]") -> None:
@@ -107,10 +102,15 @@ def _sort(outcome: Outcome, row_id: int, task: "asyncio.Task[None]") -> None:
         outcome.problems[row_id] = str(error) or type(error).__name__
 
 
-async def _open(connection: AbstractConnection) -> AbstractChannel:
+async def _open(connection: AbstractConnection, within: float) -> AbstractChannel:
     # `mandatory` alone does nothing: without on_return_raises a returned message counts as sent.
     channel = connection.channel(publisher_confirms=True, on_return_raises=True)
-    await channel.initialize()
+    try:
+        async with asyncio.timeout(within):
+            await channel.initialize()
+    except RuntimeError as closed:
+        # aiormq's word for a closed connection.
+        raise AMQPConnectionError(str(closed)) from closed
     return channel
 
 

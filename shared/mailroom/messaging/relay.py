@@ -28,7 +28,7 @@ from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
 from mailroom.messaging.intake import FINISH_WITHIN, being_cancelled, to_its_end
 from mailroom.messaging.presence import begin
-from mailroom.messaging.publishing import CONFIRM_WITHIN, Outcome, publish
+from mailroom.messaging.publishing import CONFIRM_WITHIN, Outcome, publish, publish_one_by_one
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Resources, Service
 
@@ -62,6 +62,14 @@ class BrokerStalled(Exception):
     """RabbitMQ did not confirm in time: an alarm, or a queue without its quorum."""
 
 
+class ChannelBroken(Exception):
+    """One of the rows closed the channel, and with it the connection.
+
+    The frames behind it are for a channel that is no more, and for that RabbitMQ closes the
+    connection.
+    """
+
+
 async def relay(service: Service[Any], resources: Resources[Any]) -> None:
     """Publish what is due, until cancelled; the round in hand then ends first.
 
@@ -76,13 +84,16 @@ async def relay(service: Service[Any], resources: Resources[Any]) -> None:
 async def _relay_for_ever(
     service: Service[Any], resources: Resources[Any], woken: asyncio.Event
 ) -> None:
-    pause = 1.0
+    pause, one_by_one = 1.0, False
     while True:
         try:
             async with _connected(service, resources) as connection:
-                await relay_once(service, resources, connection)
-                pause = 1.0
+                await relay_once(service, resources, connection, one_by_one=one_by_one)
+                pause, one_by_one = 1.0, False
                 await _relay_while_connected(service, resources, connection, woken)
+        except ChannelBroken:
+            one_by_one = True
+            continue
         except (*_WAITED_OUT, BrokerStalled) as failed:
             log.warning("relay_waits", service=service.name, problem=describe(failed), again=pause)
         except asyncio.CancelledError:
@@ -115,11 +126,14 @@ async def relay_once(
     service: Service[Any],
     resources: Resources[Any],
     connection: AbstractConnection,
+    *,
+    one_by_one: bool = False,
     within: float = CONFIRM_WITHIN,
 ) -> int:
-    """Claim, publish and move one window of due rows. Returns how many were claimed.
+    """Claim, publish and move one window of due rows. Returns how many left or told a problem.
 
-    Raises BrokerStalled, with what was confirmed moved, if not all was confirmed `within` seconds.
+    Raises BrokerStalled, if not all was confirmed `within` seconds, and ChannelBroken; what was
+    confirmed has been moved then.
     """
     tables, moment = resources.messaging, clock.now()
     async with begin(resources.engine) as tx:
@@ -128,7 +142,8 @@ async def relay_once(
         if not rows:
             return 0
         once = {row.event_id: row for row in rows}
-        outcome = await publish(connection, list(once.values()), service.name, within)
+        how = publish_one_by_one if one_by_one else publish
+        outcome = await how(connection, list(once.values()), service.name, within)
         if outcome.confirmed:
             await outbox.make_day(tx, tables, moment)
             await outbox.move_to_sent(tx, tables, outcome.confirmed, moment)
@@ -136,8 +151,10 @@ async def relay_once(
             attempts = {row.id: row.attempts for row in rows}
             await outbox.postpone(tx, tables, outcome.problems, attempts, moment)
     _tell(service.name, rows, outcome)
-    if outcome.stalled:
+    if outcome.is_stalled:
         raise BrokerStalled(f"{len(outcome.confirmed)} of {len(rows)} confirmed in {within:g} s")
+    if outcome.is_broken:
+        raise ChannelBroken
     return len(outcome.confirmed) + len(outcome.problems)
 
 
