@@ -4,10 +4,11 @@ import asyncio
 import email
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import UUID, uuid4
 
 from nacl.public import PrivateKey
 from pydantic_core import Url
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, func, insert, select, update
 
 from deploy import local
 from mailroom import clock, directory
@@ -27,9 +28,10 @@ from mailroom.service import Handler, Resources
 from mailroom_directory import store as people
 from mailroom_sender import filing, sending, service
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.tables import messaging, requests
+from mailroom_sender.tables import attempts, messaging, requests
 from tests.installation import Database
 from tests.local.mail import PASSWORD, logged_in
+from tests.sender.wire import Wire, wire
 from tests.waiting import until
 
 ERP = "erp"
@@ -122,6 +124,8 @@ class Office:
         """Take it out of the directory."""
         engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
         async with engine.begin() as tx:
+            of = people.publisher_accounts.c.account_id == self.account
+            await tx.execute(people.publisher_accounts.delete().where(of))
             await tx.execute(people.accounts.delete().where(people.accounts.c.id == self.account))
         await engine.dispose()
 
@@ -159,6 +163,10 @@ class Office:
             bodies = await tx.scalars(query.order_by(messaging.outbox.c.id))
         return [json.loads(body) for body in bodies]
 
+    async def has_told(self, name: str, count: int) -> bool:
+        """Whether so many events of this name were told."""
+        return len(await self.told(name)) == count
+
     async def tells(self, name: str, within: float = 20) -> dict[str, Any]:
         """The first event of this name, as soon as there is one."""
         events = await until(lambda: self.told(name), within)
@@ -180,6 +188,48 @@ class Office:
 
         return dict(await until(there, within))
 
+    async def tried(self, key: str, times: int, within: float = 20) -> dict[str, Any]:
+        """The stored request, as soon as so many tries have ended."""
+
+        async def there() -> dict[str, Any]:
+            row = await self.row(key)
+            assert row["tries"] == times, row
+            assert row["state"] != "sending"
+            return row
+
+        return dict(await until(there, within))
+
+    async def attempts(self, key: str) -> list[dict[str, Any]]:
+        """All tries of a request, in order."""
+        query = select(attempts).join(requests, requests.c.mail == attempts.c.mail)
+        query = query.where(requests.c.idempotency_key == key).order_by(attempts.c.number)
+        async with self.resources.engine.begin() as tx:
+            return [dict(row) for row in (await tx.execute(query)).mappings()]
+
+    async def has_due(self, count: int) -> bool:
+        """Whether so many requests are due."""
+        due = select(func.count()).where(requests.c.due <= self.now())
+        async with self.resources.engine.begin() as tx:
+            return bool((await tx.scalar(due)) == count)
+
+    def lose_object(self, sha256: str) -> None:
+        """Take an object out of the store."""
+        (Path(self.resources.common.objects) / sha256[:2] / sha256).unlink()
+
+    def wire(self, listen: int = 0) -> AbstractAsyncContextManager[Wire]:
+        """A line to Postfix's port for strangers, on which a test can lay hands."""
+        return wire(self.servers.postfix.host, self.servers.postfix.smtp, listen)
+
+    async def send_by(self, line: Wire) -> None:
+        """Let the account send over this line."""
+        await self.set_server("smtp", ("127.0.0.1", line.port, "none"), user="")
+
+    def free_port(self) -> int:
+        """A loopback port at which nothing listens."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port: int = free.getsockname()[1]
+        return port
+
     @asynccontextmanager
     async def sending(self, replicas: int = 1, **settings: Any) -> AsyncIterator[None]:
         """Run the sender's tasks, in as many replicas."""
@@ -200,6 +250,10 @@ class Office:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    def now(self) -> datetime:
+        """The time of day, as moved."""
+        return clock.now()
 
     def move_clock(self, by: timedelta) -> None:
         """Set the time of day forward, for all processes."""

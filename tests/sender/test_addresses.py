@@ -11,7 +11,6 @@ from mailroom_sender.addresses import AddressWrong, sendable
         "anna@example.com",
         "anna.o'neil+tag=1@sub.example.com",
         "root@localhost",
-        "a@foo_bar.example",
         "x" * 64 + "@example.com",
     ],
 )
@@ -44,6 +43,7 @@ def test_a_domain_with_umlauts_becomes_ascii_and_keeps_its_eszett() -> None:
         "anna@[127.0.0.1]",
         "anna@example.com.",
         "anna@-example.com",
+        "anna@foo_bar.example",
         "anna@exa mple.com",
         "anna@example.com\r\nRCPT TO:<eve@example.com>",
         "anna@example.com\n",

@@ -181,7 +181,7 @@ async def _request(
         account=account.id,
         sender=sender.address,
         message_id=draft.message_id,
-        subject=mime.stamp(draft.subject, asked.tag) if asked.tag else draft.subject,
+        subject=mime.stamp(draft.subject, asked.tag),
         asked=asked,
         raw=raw,
         state="accepted",
@@ -212,4 +212,5 @@ async def _file(objects_: ObjectStore, attachment: SendAttachment) -> mime.File:
         if attachment.object is not None
         else base64.b64decode(attachment.inline or "")
     )
-    return mime.File(attachment.filename, attachment.type, content, attachment.content_id)
+    name = drafting.one_line(attachment.filename)
+    return mime.File(name, attachment.type, content, attachment.content_id)

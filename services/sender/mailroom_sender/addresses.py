@@ -11,10 +11,8 @@ import idna
 # RFC 5321 section 4.1.2: Dot-string. Quoted strings are refused: nobody has such an address, and
 # each server reads them in another way.
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-# Underscores are no host name's (RFC 1123), but mail is delivered to such domains.
-_DOMAIN = re.compile(
-    r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
-)
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
 class AddressWrong(Exception):
@@ -49,6 +47,6 @@ def _ascii_domain(address: str, domain: str) -> str:
             domain = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
         except idna.IDNAError as wrong:
             raise AddressWrong(address, f"after the @ stands no domain: {wrong}") from None
-    if not _DOMAIN.fullmatch(domain) or any(len(label) > 63 for label in domain.split(".")):
+    if not _DOMAIN.fullmatch(domain):
         raise AddressWrong(address, "after the @: a domain such as example.com")
     return domain

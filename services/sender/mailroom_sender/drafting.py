@@ -13,7 +13,6 @@ from uuid import UUID, uuid5
 
 from mailroom import mime
 from mailroom.contracts import Address, MailSend
-from mailroom.mime.html import text_of
 from mailroom_sender.addresses import sendable
 from mailroom_sender.outcomes import Target
 from mailroom_sender.validation import quotable
@@ -49,14 +48,15 @@ def content_hash(asked: MailSend) -> str:
 
 
 def envelope(asked: MailSend) -> tuple[Target, ...]:
-    """The recipients, each once, in order of to, cc, bcc."""
-    addresses = [sendable(one.address) for one in (*asked.to, *asked.cc, *asked.bcc)]
-    once = {
-        (local, domain.lower()): address
-        for address in reversed(addresses)
-        for local, _, domain in [address.rpartition("@")]
-    }
-    return tuple(Target(address) for address in reversed(once.values()))
+    """The recipients, each once, in order of to, cc, bcc.
+
+    Local parts may differ in case by the letter of RFC 5321 section 2.4; nobody's do.
+    """
+    once: dict[str, str] = {}
+    for one in (*asked.to, *asked.cc, *asked.bcc):
+        address = sendable(one.address)
+        once.setdefault(address.lower(), address)
+    return tuple(Target(address) for address in once.values())
 
 
 def references(asked: MailSend, answered: str | None) -> tuple[str, ...]:
@@ -83,8 +83,8 @@ def draft(
         to=_addresses(asked.to),
         cc=_addresses(asked.cc),
         reply_to=_addresses(asked.reply_to),
-        subject=_one_line(asked.subject),
-        text=asked.text or text_of(asked.html or ""),
+        subject=one_line(asked.subject),
+        text=asked.text or mime.text_of(asked.html or ""),
         html=asked.html or None,
         message_id=message_id(mail, sender.address),
         date=date,
@@ -106,9 +106,9 @@ _AUTO: Mapping[str, Literal["auto-replied", "auto-generated"] | None] = {
 
 
 def _addresses(addresses: Sequence[Address]) -> tuple[mime.Address, ...]:
-    return tuple(mime.Address(_one_line(one.name), sendable(one.address)) for one in addresses)
+    return tuple(mime.Address(one_line(one.name), sendable(one.address)) for one in addresses)
 
 
-def _one_line(value: str) -> str:
+def one_line(value: str) -> str:
     """Unicode's line and paragraph separators, which some programs break lines at."""
     return value.translate(_LINE_SEPARATORS)

@@ -21,7 +21,7 @@ LONGEST_WAIT = timedelta(days=366)
 
 _MESSAGE_ID = re.compile(r"[\x21-\x3b\x3d\x3f-\x7e]{1,900}")
 _CONTENT_ID = re.compile(r"[\x21-\x3b\x3d\x3f-\x7e]{1,200}")
-_TYPE = re.compile(r"[A-Za-z0-9][\w.+-]*/[A-Za-z0-9][\w.+-]*", re.ASCII)
+_TYPE = re.compile(r"[a-z0-9][\w.+-]{0,80}/[a-z0-9][\w.+-]{0,80}", re.ASCII | re.IGNORECASE)
 
 AccountStanding = Literal["ready", "unknown", "disabled", "without_smtp", "forbidden"]
 
