@@ -5,8 +5,9 @@ import email
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.message import Message
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 from nacl.public import PrivateKey
 from pydantic_core import Url
 from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from deploy import local
 from mailroom import clock, directory
@@ -27,8 +30,9 @@ from mailroom.messaging.envelope import Received
 from mailroom.service import Handler, Resources
 from mailroom_directory import store as people
 from mailroom_sender import filing, sending, service
+from mailroom_sender.leases import Lease
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.tables import attempts, messaging, requests
+from mailroom_sender.tables import attempts, leases, messaging, requests
 from tests.installation import Database
 from tests.local.mail import PASSWORD, logged_in
 from tests.sender.wire import Wire, wire
@@ -211,6 +215,37 @@ class Office:
         due = select(func.count()).where(requests.c.due <= self.now())
         async with self.resources.engine.begin() as tx:
             return bool((await tx.scalar(due)) == count)
+
+    async def take_lease(self, work: str) -> None:
+        """Give the account to another replica."""
+        taken = update(leases).where(leases.c.account == self.account, leases.c.work == work)
+        async with self.resources.engine.begin() as tx:
+            await tx.execute(taken.values(holder="another", beat=leases.c.beat + 1))
+
+    async def recover(self) -> None:
+        """What the other replica does first."""
+        lease = Lease(self.account, "send", "another", time.monotonic() + 60)
+        await sending._recover(self.resources, lease)
+
+    async def break_database_connections(self) -> None:
+        """End every connection of the sender, as a restart of PostgreSQL does."""
+        connection = await asyncpg.connect(self.database.superuser_url)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = 'mailroom_sender' AND datname = current_database()"
+        )
+        await connection.close()
+        with suppress(DBAPIError):
+            await self.told("mail.sent")
+
+    @asynccontextmanager
+    async def locked_leases(self) -> AsyncIterator[None]:
+        """Nobody can renew a lease meanwhile."""
+        connection = await asyncpg.connect(self.database.superuser_url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE sender.leases IN ACCESS EXCLUSIVE MODE")
+            yield
+        await connection.close()
 
     def lose_object(self, sha256: str) -> None:
         """Take an object out of the store."""

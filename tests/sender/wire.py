@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 
 class AtEnd(Enum):
-    """What happens when the client has sent the last line of a mail."""
+    """What happens when the client has sent the last line of a mail, or its recipients."""
 
     PASS = auto()
     """Nothing: the mail arrives, and so does the answer."""
@@ -22,6 +22,8 @@ class AtEnd(Enum):
     """The server takes the mail, and the line breaks before the client hears of it."""
     HOLD = auto()
     """The server takes the mail, and its answer waits until `let_go` is set."""
+    HOLD_RCPT = auto()
+    """The answers to RCPT wait until `let_go` is set, and the mail arrives."""
 
 
 Answer = Callable[[bytes], bytes | None]
@@ -44,7 +46,14 @@ class Wire:
     mails: list[bytes] = field(default_factory=list)
     """All that was sent between DATA and the end, as it was on the wire."""
     commands: list[bytes] = field(default_factory=list)
+    offered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when RCPT went over."""
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    clients: list[asyncio.StreamReader] = field(default_factory=list)
+
+    def is_open(self) -> bool:
+        """Whether a client is connected."""
+        return not all(reader.at_eof() or reader.exception() for reader in self.clients)
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -61,6 +70,7 @@ async def wire(host: str, port: int, listen: int = 0) -> AsyncIterator[Wire]:
         made.connections += 1
         from_server, to_server = await asyncio.open_connection(host, port, limit=2**26)
         made.writers |= {writer, to_server}
+        made.clients.append(reader)
         with suppress(OSError, asyncio.IncompleteReadError):
             writer.write(await _reply(from_server))
             while line := await reader.readuntil(b"\r\n"):
@@ -72,6 +82,10 @@ async def wire(host: str, port: int, listen: int = 0) -> AsyncIterator[Wire]:
                 if reply is None:
                     to_server.write(line)
                     reply = await _reply(from_server)
+                if line.startswith(b"RCPT"):
+                    made.offered.set()
+                    if made.at_end is AtEnd.HOLD_RCPT:
+                        await made.let_go.wait()
                 writer.write(reply)
                 if reply.startswith(b"354"):
                     await _data(made, (reader, writer), (from_server, to_server))
