@@ -13,8 +13,11 @@ from mailroom.mime.words import LONGEST_VALUE, decoded
 
 MOST_ADDRESSES: Final = 5_000
 
+# One mailbox as nearly all are written; what follows it in a list is found by its comma.
 _PLAIN = re.compile(
-    r'^(?:"?([^"<>(),:;@\\=?]*)"? *<([^"<>(),:;@\\\s=]+@[\w.-]+)>|([^"<>(),:;@\\\s=]+@[\w.-]+))$'
+    r'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([^"<>(),:;@\\]*+))<([^"<>(),:;@\\\s=?]++@[A-Za-z0-9.-]++)>'
+    r'|([^"<>(),:;@\\\s=?]++@[A-Za-z0-9.-]++))[ \t]*+(?:,|$)',
+    re.ASCII,
 )
 _TOKEN = re.compile(
     r'(?P<quoted>"(?:[^"\\]|\\.)*")'
@@ -24,15 +27,15 @@ _TOKEN = re.compile(
     r"|(?P<blank>\s+)"
     r'|(?P<word>[^\s"(<,;:]+)'
     r"|(?P<other>.)",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
 _COMMENT_MARK = re.compile(r"\\.|[()]", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ROUTE = re.compile(r"^@[^:]*:")  # RFC 5322 section 4.4: <@a,@b:user@c>
-_HIDDEN = re.compile(r"<\s*([^<>\s]{1,320}@[^<>\s]{1,320})\s*>")
+_HIDDEN = re.compile(r"<\s*([^<>\s]{1,320}@[^<>\s]{1,320})\s*>", re.ASCII)
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTED = re.compile(r'^"[^"]*"$')
-_SPACED_AT = re.compile(r"\s+@\s*|@\s+")
+_SPACED_AT = re.compile(r"\s+@\s*|@\s+", re.ASCII)
 
 Token = tuple[str, str]
 
@@ -41,13 +44,27 @@ def parse_addresses(values: list[str], hint: str | None = None) -> tuple[Address
     """The mailboxes of raw header values, groups flattened, in order."""
     found: list[Address] = []
     for value in values:
-        plain = _PLAIN.match(value)
-        if plain is not None and value.isascii() and value.isprintable():
-            found.append(Address((plain[1] or "").strip(), plain[2] or plain[3]))
-        elif value.strip():
-            mailboxes = _joined(_mailboxes(value[:LONGEST_VALUE]))
-            found.extend(_address(tokens, hint) for tokens in mailboxes[:MOST_ADDRESSES])
+        found += _plain(value, hint) or _wild(value[:LONGEST_VALUE], hint)
     return tuple(address for address in found if address.name or address.address)
+
+
+def _plain(value: str, hint: str | None) -> list[Address]:
+    """The mailboxes of a list in which all are written plainly, else none."""
+    found: list[Address] = []
+    at = 0
+    while at < len(value):
+        match = _PLAIN.match(value, at)
+        if match is None or len(found) >= MOST_ADDRESSES:
+            return []
+        at = match.end()
+        quoted, bare, angle, alone = match.groups()
+        found.append(Address(decoded(quoted or bare or "", hint), angle or alone))
+    return found
+
+
+def _wild(value: str, hint: str | None) -> list[Address]:
+    mailboxes = _joined(_mailboxes(value))
+    return [_address(tokens, hint) for tokens in mailboxes[:MOST_ADDRESSES]]
 
 
 def _tokens(value: str) -> list[Token]:
@@ -179,7 +196,7 @@ def _name(tokens: list[Token], hint: str | None) -> str:
 
 def _bare(spec: str, hint: str | None) -> str:
     """The addr-spec of an angle address: without brackets, route, mailto and what follows it."""
-    inner = spec.strip("<> \t").removeprefix("mailto:")
+    inner = spec.strip("<> \t\r\n").removeprefix("mailto:")
     if "=?" in inner or not inner.isascii():
         inner = decoded(inner, hint)
     inner = _ROUTE.sub("", inner)

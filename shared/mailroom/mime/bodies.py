@@ -30,7 +30,6 @@ _UU_FILE = re.compile(
 )
 _BIDI = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _WINDOWS_PATH = re.compile(r"^[A-Za-z]:\\|^\\\\")
-_LINE_END = re.compile(r"\r\n?")
 _PGP_BEGIN: Final = "-----BEGIN PGP MESSAGE-----"
 
 
@@ -151,8 +150,7 @@ def _text(part: Part, found: Bodies) -> None:
     text, defect = decode(data, charset)
     found.note(defect)
     found.charset = found.charset or charset
-    if "\r" in text:
-        text = _LINE_END.sub("\n", text)
+    text = _line_feeds(text)
     if part.type == "text/html":
         found.html.append(text)
         return
@@ -176,7 +174,13 @@ def _without_uuencoded(part: Part, data: bytes, charset: str | None, found: Bodi
             Attachment(number, name or None, _type_of(name), size, "attachment", None)
         )
     text, _ = decode(_UU_FILE.sub(b"", data), charset)
-    return _LINE_END.sub("\n", text)
+    return _line_feeds(text)
+
+
+def _line_feeds(text: str) -> str:
+    if "\r" not in text:
+        return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _tnef(part: Part, found: Bodies) -> bool:

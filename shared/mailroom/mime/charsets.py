@@ -66,7 +66,7 @@ _NOT_NAME = re.compile(r"[^a-z0-9]+")
 _PREFIX = re.compile(r"^(?:charset|x|cs|cp(?=windows|iso))_+")
 _TRAILING = re.compile(r"^(windows_\d{4}|iso_8859_\d{1,2}|utf_?8|us_ascii|gb2312|koi8_[ru])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_UNSAFE = re.compile(r"[\x00\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HIGH_SEQUENCE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 
 
@@ -169,13 +169,13 @@ def _mostly_utf8(data: bytes) -> bool:
 
 def clean(text: str) -> str:
     """Without NUL; a lone surrogate becomes the replacement character."""
-    if text.isascii():
-        return text.replace("\x00", "") if "\x00" in text else text
-    return _UNSAFE.sub(_safe, text)
-
-
-def _safe(match: re.Match[str]) -> str:
-    return "" if match[0] == "\x00" else "�"
+    whole = text.replace("\x00", "") if "\x00" in text else text
+    if not whole.isascii():
+        try:
+            whole.encode()
+        except UnicodeEncodeError:
+            return _SURROGATE.sub("�", whole)
+    return whole
 
 
 def one_line(text: str) -> str:

@@ -15,7 +15,7 @@ _MBOX = re.compile(rb">?From (?![ \t]*:)")  # the line before a mail of an mbox 
 _END = re.compile(rb"\n\r?\n")
 _FIELD = re.compile(r"^([!-9;-~]+)[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
 _LINE = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
-_FOLD = re.compile(r"\r?\n[ \t]+")
+_BLANKS: Final = " \t\r"
 _CUT_SHORT = re.compile(r";[ \t\r]*$")
 _PARAMETER = re.compile(r"[A-Za-z-]{1,30}=")  # of a Content-Type folded without a blank
 # A field that tells that a header goes on, after a line which is none.
@@ -68,13 +68,20 @@ def split(raw: bytes, start: int, end: int, defects: list[str]) -> tuple[Fields,
 
 
 def _fields(pairs: list[tuple[str, str]]) -> Fields:
-    fields = Fields()
+    unfolded_pairs: list[tuple[str, str]] = []
+    named: dict[str, list[str]] = {}
     for name, value in pairs:
-        unfolded = _FOLD.sub(" ", value) if "\n" in value else value
-        unfolded = unfolded.rstrip("\r \t")
-        fields.pairs.append((name, unfolded))
-        fields.named.setdefault(name.lower(), []).append(unfolded)
-    return fields
+        if "\n" in value:
+            unfolded = " ".join([line.strip(_BLANKS) for line in value.split("\n")])
+        else:
+            unfolded = value.rstrip(_BLANKS)
+        unfolded_pairs.append((name, unfolded))
+        lower = name.lower()
+        if lower in named:
+            named[lower].append(unfolded)
+        else:
+            named[lower] = [unfolded]
+    return Fields(unfolded_pairs, named)
 
 
 def _among_strays(block: str, defects: list[str]) -> tuple[list[tuple[str, str]], int | None]:

@@ -95,7 +95,12 @@ def _compiled(rows: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern, _ in rows), re.IGNORECASE)
 
 
-_DAEMON: Final = tuple((name, re.compile(p, re.IGNORECASE)) for name, p, _ in _DAEMONS)
+_DAEMON: Final = {
+    field: _compiled(
+        tuple((pattern, source) for name, pattern, source in _DAEMONS if name == field)
+    )
+    for field in ("from", "x-failed-recipients", "subject")
+}
 _SUBJECT: Final = _compiled(_SUBJECTS)
 _OPENER: Final = _compiled(_OPENERS)
 _FORM: Final = tuple(re.compile(p, re.IGNORECASE | re.MULTILINE) for p, _ in _FORMS)
@@ -111,8 +116,9 @@ class Notice:
 
 def is_notice(fields: Fields, subject: str, text: str) -> bool:
     """Whether a mail without an RFC 3464 part reports on delivery."""
-    if any(fits.search(value) for name, fits in _DAEMON for value in fields.all(name)):
-        return True
+    for name, fits in _DAEMON.items():
+        if any(fits.search(value) for value in fields.all(name)):
+            return True
     sender = fields.first("from") or ""
     null = any("<>" in value for value in fields.all("return-path")[:1])
     if not (null or _POSTMASTER.search(sender)):

@@ -124,11 +124,7 @@ def _read(raw: bytes, defects: list[str]) -> Mail:
         report=report,
         tags=_tags(subject, text),
         headers=_headers(fields, hint, defects),
-        verdicts=tuple(
-            (name, decoded(value)[:LONGEST_HEADER_KEPT])
-            for name in _VERDICTS
-            for value in fields.all(name)[:10]
-        ),
+        verdicts=_verdicts(fields),
         spam=any(fits.match(value) for name, fits in _SPAM for value in fields.all(name)),
         encrypted=seen.encrypted,
         calendar=seen.calendar,
@@ -173,11 +169,12 @@ def _ids(fields: Fields, name: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for value in fields.all(name)[:10]:
         bracketed = _ID.findall(value)
-        words = value.split()
-        if not bracketed and (len(words) == 1 or all("@" in word for word in words)):
-            bracketed = words
+        if not bracketed:
+            words = value.split()
+            bracketed = words if len(words) == 1 or all("@" in w for w in words) else []
         for given in bracketed:
-            found[decoded("".join(given.split()).strip("<>"))[:998]] = None
+            joined = given if given.isprintable() and " " not in given else "".join(given.split())
+            found[decoded(joined.strip("<>"))[:998]] = None
     found.pop("", None)
     return tuple(found)[-MOST_IDS:]
 
@@ -200,6 +197,15 @@ def _tags(subject: str, text: str) -> tuple[str, ...]:
     if "#" in text:
         found += _TAG.findall(text[:TEXT_FOR_TAGS])
     return tuple(dict.fromkeys(found))[:MOST_TAGS]
+
+
+def _verdicts(fields: Fields) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, decoded(value)[:LONGEST_HEADER_KEPT])
+        for name in _VERDICTS
+        if name in fields.named
+        for value in fields.named[name][:10]
+    )
 
 
 def _headers(fields: Fields, hint: str | None, defects: list[str]) -> tuple[tuple[str, str], ...]:

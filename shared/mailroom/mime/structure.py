@@ -11,8 +11,9 @@ and recurses. Both serve as witnesses in the tests: on sound mails all three agr
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Final
 
 from mailroom.mime import smime
@@ -41,7 +42,7 @@ class Part:
     end: int
     fields: Fields
     type: str
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
     children: list["Part"] = field(default_factory=list)
     encrypted: bool = False
 
@@ -123,7 +124,7 @@ def _open_envelope(part: Part, place: Place, walk: Walk) -> None:
         part.children.append(_part(inner, (0, len(inner)), child, walk))
 
 
-def _content_type(fields: Fields, default: str, walk: Walk) -> tuple[str, dict[str, str]]:
+def _content_type(fields: Fields, default: str, walk: Walk) -> tuple[str, Mapping[str, str]]:
     """Type in lower case and parameters; of a value that is no type as much as can be saved."""
     value = fields.first("content-type")
     if not value:
@@ -227,8 +228,8 @@ def uudecoded(data: bytes) -> bytes:
     if begin is None:
         return b""
     decoded = bytearray()
-    for line in data[begin.end() :].split(b"\n"):
-        stripped = line.rstrip(b"\r")
+    for line in BytesIO(data[begin.end() :]):
+        stripped = line.rstrip(b"\r\n")
         if stripped.strip() in {b"end", b"`", b""}:
             break
         decoded += _uuline(stripped)
