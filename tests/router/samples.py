@@ -1,9 +1,11 @@
 """Mails, accounts and mailboxes to decide about."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from mailroom import mime
 from mailroom.contracts import MailReceived, ObjectRef
 from mailroom.messaging.envelope import Received
 from mailroom.mime import Address, Mail
@@ -25,38 +27,23 @@ INFO_ACCOUNT = Account(uuid4(), "info", "info@firm.example", INFO.id)
 SERVICE_ACCOUNT = Account(uuid4(), "service", "service@firm.example", SERVICE.id)
 ALICE_ACCOUNT = Account(uuid4(), "alice", "alice@firm.example", ALICES.id)
 
+NOTHING = replace(mime.read(b""), defects=())
+
 
 def a_mail(**says: Any) -> Mail:
     """A mail that says little but this; addresses and headers may be given as plain strings."""
-    nothing: dict[str, Any] = {
+    usual: dict[str, Any] = {
         "message_id": "1@customer.example",
-        "in_reply_to": (),
-        "references": (),
-        "from_": ("customer@shop.example",),
-        "sender": (),
-        "reply_to": (),
-        "to": (),
-        "cc": (),
-        "delivered_to": (),
-        "return_path": None,
+        "from_": ["customer@shop.example"],
         "subject": "A question",
         "date": NOW,
         "text": "How much is it?",
-        "html": "",
-        "attachments": (),
-        "auto": "none",
-        "report": None,
-        "tags": (),
-        "headers": (),
-        "verdicts": (),
-        "spam": False,
-        "encrypted": False,
-        "defects": (),
     }
+    says = usual | says
     for field in ("from_", "sender", "reply_to", "to", "cc"):
-        given = says.get(field, nothing[field])
+        given = says.get(field, ())
         says[field] = tuple(Address("", one) if isinstance(one, str) else one for one in given)
-    return Mail(**(nothing | says))
+    return replace(NOTHING, **says)
 
 
 def a_rule(name: str, mailbox: Mailbox = SALES, position: int = 10, **given: Any) -> Rule:

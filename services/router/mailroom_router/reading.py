@@ -1,0 +1,116 @@
+"""Reads mails in a process of its own, which is killed when one takes too long.
+
+Invariant: no mail can stop the router. The event loop is not held up by reading, and a mail that
+hangs or crashes its reader costs that reader and its own event, which is tried again and at last
+parked; its bytes stay in the object store.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO
+
+from mailroom import mime, objects
+from mailroom.contracts import ObjectRef
+from mailroom.messaging.failures import RetryLater
+from mailroom_router.mails import Reading
+
+
+class MailUnread(RetryLater):
+    """A mail that was not read in time, or whose reader died."""
+
+    def __init__(self, sha256: str, seconds: float) -> None:
+        self.sha256 = sha256
+        super().__init__(f"mail {sha256} could not be read within {seconds:g} s")
+
+
+@dataclass
+class _Reader:
+    """The one reader of this process, started when it is needed. One asks it at a time."""
+
+    process: subprocess.Popen[bytes] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_READER = _Reader()
+
+
+async def read(
+    store: objects.ObjectStore, mails: Sequence[ObjectRef], seconds: float
+) -> list[Reading]:
+    """Read mails from the object store, at most `seconds` each, and store what they say as JSON.
+
+    Raises ObjectMissing, ObjectCorrupt, MailUnread: of the first mail that has it.
+    """
+    raws = await asyncio.gather(*(objects.get(store, mail.sha256) for mail in mails))
+    answers = await asyncio.to_thread(_read_all, [mail.sha256 for mail in mails], raws, seconds)
+    refs = await objects.put_many(store, [parsed for _, parsed in answers])
+    return [
+        Reading(mime.from_json(json.loads(parsed)), fingerprint, ref)
+        for (fingerprint, parsed), ref in zip(answers, refs, strict=True)
+    ]
+
+
+Answer = tuple[str, bytes]
+"""Fingerprint, and the mail as JSON."""
+
+
+def _read_all(names: Sequence[str], raws: Sequence[bytes], seconds: float) -> list[Answer]:
+    with _READER.lock:
+        return [_read_one(name, raw, seconds) for name, raw in zip(names, raws, strict=True)]
+
+
+def _read_one(name: str, raw: bytes, seconds: float) -> Answer:
+    process = _running()
+    limit = threading.Timer(seconds, process.kill)
+    limit.start()
+    try:
+        return _ask(process, raw)
+    except (EOFError, BrokenPipeError):
+        _end(process)
+        raise MailUnread(name, seconds) from None
+    finally:
+        limit.cancel()
+
+
+def _running() -> subprocess.Popen[bytes]:
+    if _READER.process is None or _READER.process.poll() is not None:
+        _READER.process = subprocess.Popen(
+            [sys.executable, "-m", "mailroom_router.reader"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    return _READER.process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        # What was not yet written to a dead reader is of no use.
+        with suppress(BrokenPipeError):
+            if pipe:
+                pipe.close()
+
+
+def _ask(process: subprocess.Popen[bytes], raw: bytes) -> Answer:
+    requests, answers = process.stdin, process.stdout
+    if requests is None or answers is None:  # for the type checker: both are pipes
+        raise EOFError
+    requests.write(len(raw).to_bytes(8))
+    requests.write(raw)
+    requests.flush()
+    fingerprint = answers.readline().decode().rstrip("\n")
+    return fingerprint, _exactly(answers, int.from_bytes(_exactly(answers, 8)))
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
