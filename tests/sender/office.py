@@ -32,7 +32,7 @@ from mailroom_directory import store as people
 from mailroom_sender import filing, sending, service
 from mailroom_sender.leases import Lease
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.tables import attempts, leases, messaging, requests
+from mailroom_sender.tables import attempts, copies, leases, messaging, requests
 from tests.installation import Database
 from tests.local.mail import PASSWORD, logged_in
 from tests.sender.wire import Wire, wire
@@ -114,6 +114,15 @@ class Office:
                 "sealed_password": directory.seal(host, user, password, self.key.public_key),
             }
             await tx.execute(insert(table), row)
+        await engine.dispose()
+
+    async def remove_server(self, protocol: str) -> None:
+        """Leave the account without this server."""
+        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
+        async with engine.begin() as tx:
+            table = people.servers
+            of = (table.c.account_id == self.account) & (table.c.protocol == protocol)
+            await tx.execute(table.delete().where(of))
         await engine.dispose()
 
     async def change_account(self, **values: Any) -> None:
@@ -222,6 +231,35 @@ class Office:
         async with self.resources.engine.begin() as tx:
             await tx.execute(taken.values(holder="another", beat=leases.c.beat + 1))
 
+    async def lease_holder(self, work: str) -> str | None:
+        """Who works for the account."""
+        held = select(leases.c.holder).where(
+            leases.c.account == self.account, leases.c.work == work
+        )
+        async with self.resources.engine.begin() as tx:
+            return await tx.scalar(held)
+
+    async def copy(self, key: str) -> dict[str, Any]:
+        """The copy of what was sent, as it is stored."""
+        query = select(copies).join(requests, requests.c.mail == copies.c.mail)
+        async with self.resources.engine.begin() as tx:
+            found = await tx.execute(query.where(requests.c.idempotency_key == key))
+            row = found.mappings().one_or_none()
+        assert row is not None
+        return dict(row)
+
+    async def copy_tried(self, key: str, times: int) -> dict[str, Any]:
+        """The copy, if so many tries to file it have failed."""
+        copy = await self.copy(key)
+        assert (copy["tries"], bool(copy["problem"])) == (times, True), copy
+        return copy
+
+    async def copy_is(self, key: str, state: str) -> dict[str, Any]:
+        """The copy, if it is in this state."""
+        copy = await self.copy(key)
+        assert copy["state"] == state, copy
+        return copy
+
     async def recover(self) -> None:
         """What the other replica does first."""
         lease = Lease(self.account, "send", "another", time.monotonic() + 60)
@@ -298,6 +336,10 @@ class Office:
     async def mails(self, address: str, folder: str = "INBOX") -> list[Message]:
         """All mails in a folder."""
         return await asyncio.to_thread(_mails, self.servers, address, folder)
+
+    async def has_mails(self, address: str, folder: str, count: int) -> bool:
+        """Whether so many mails lie in a folder."""
+        return len(await self.mails(address, folder)) == count
 
     async def gets(self, address: str, count: int = 1, within: float = 20) -> list[Message]:
         """The mails of somebody's inbox, as soon as there are so many."""
