@@ -5,7 +5,7 @@ sender takes part in the ticket; a number in the subject counts when its MAC is 
 else is a suggestion to a person.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -48,6 +48,11 @@ def match(known: Known, mail: TicketMail, ring: Ring) -> Match | None:
         or _by_being_referenced(known, mail)
         or _by_tag(known, mail, ring)
     )
+
+
+def numbers(mails: Iterable[TicketMail], ring: Ring) -> set[int]:
+    """The tickets that the subjects of `mails` claim, rightly or not."""
+    return {tag.number for mail in mails for tag in find(ring, mail.tagged)}
 
 
 def suggest(known: Known, mail: TicketMail, ring: Ring) -> Sequence[Suggestion]:

@@ -64,13 +64,19 @@ def decide(
 
 
 def sent(
-    known: Known, mail: TicketMail, ticket: Ticket, evidence: dict[str, str], now: datetime
+    known: Known,
+    mail: TicketMail,
+    ticket: Ticket,
+    evidence: dict[str, str],
+    ring: Ring,
+    now: datetime,
 ) -> list[Decision]:
     """A mail that we sent for `ticket` left. Its copy in Sent may have come first."""
     if mail.id in known.at:
         learn(known, mail)
         return []
-    return [_join(known, mail, Match(ticket, "sent", evidence), now, None)]
+    joined = _join(known, mail, Match(ticket, "sent", evidence), now, None)
+    return [joined, *_reunite(known, ring, now)]
 
 
 def opens_none(mail: TicketMail) -> str | None:
@@ -103,6 +109,7 @@ def _open(
         updated_at=now,
     )
     known.new_tickets.append(ticket)
+    learn(known, mail)
     late = _take_in(known, mail, ticket)
     return Decision(
         mail,
@@ -117,6 +124,13 @@ def _open(
 
 
 def _join(
+    known: Known, mail: TicketMail, found: Match, now: datetime, placement: Placement | None
+) -> Decision:
+    learn(known, mail)
+    return _attach(known, mail, found, now, placement)
+
+
+def _attach(
     known: Known, mail: TicketMail, found: Match, now: datetime, placement: Placement | None
 ) -> Decision:
     ticket = found.ticket
@@ -139,7 +153,6 @@ def _note(known: Known, mail: TicketMail, reason: str, placement: Placement) -> 
 def _take_in(known: Known, mail: TicketMail, ticket: Ticket) -> Sequence[Suggestion]:
     known.loose.pop(mail.id, None)
     known.at[mail.id] = ticket
-    learn(known, mail)
     if mail.auto != "report":
         newcomers = _people(mail) - ticket.participants
         ticket.participants |= newcomers
@@ -184,4 +197,5 @@ def _reunite(known: Known, ring: Ring, now: datetime) -> Iterator[Decision]:
         for mail in list(known.loose.values()):
             if found := match(known, mail, ring):
                 joined = True
-                yield _join(known, mail, found, now, None)
+                # Its Message-IDs were stored when it was noted.
+                yield _attach(known, mail, found, now, None)
