@@ -1,11 +1,13 @@
 """From event to rows and back, on a real database."""
 
+import json
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from mailroom import mime, objects
 from mailroom.contracts import (
     Address,
     FieldError,
@@ -307,6 +309,71 @@ async def test_every_outcome_is_kept_with_its_words(bench: Bench) -> None:
         "failed": f"the server refused it: {CUSTOMER} (550 5.1.1 unknown)",
         "rejected": "to.0.address 'x': give an address",
     }
+
+
+def bounce(subject: str, message_id: str) -> bytes:
+    """As RFC 3464 has it."""
+    return f"""\
+From: MAILER-DAEMON@relay.example
+To: {US}
+Subject: Undelivered Mail Returned to Sender
+Message-ID: <{uuid4()}@relay.example>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+Content-Type: text/plain
+
+It did not work.
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; relay.example
+
+Final-Recipient: rfc822; {CUSTOMER}
+Action: failed
+Status: 5.1.1
+
+--b
+Content-Type: message/rfc822
+
+From: {US}
+Subject: {subject}
+Message-ID: <{message_id}>
+
+Hello
+--b--
+""".encode()
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+async def test_a_report_on_our_mail_joins_its_ticket_and_is_not_acknowledged(
+    bench: Bench, *, told_before: bool
+) -> None:
+    """By the Message-ID inside it; by the tag inside it, when it overtook `mail.sent`."""
+    (send,) = await bench.bring(mail())
+    told = departed(send)
+    if told_before:
+        await bench.handle(record_sent, came(told, "sender"))
+    read = mime.read(bounce(told.subject, told.message_id))
+    parsed = await objects.put(bench.resources.objects, json.dumps(mime.to_json(read)).encode())
+    report = mail("mailer-daemon@relay.example", auto=read.auto, subject=read.subject)
+    event = routed(report).model_copy(update={"parsed": parsed, "return_path": ""})
+    assert await bench.handle(open_or_join, came(event)) == []
+    rule = "report" if told_before else "tag"
+    assert await bench.rows(MAILS, mail=report.id) == [(1, rule)]
+
+
+async def test_a_report_that_concerns_nothing_of_ours_opens_a_ticket_without_an_answer(
+    bench: Bench,
+) -> None:
+    read = mime.read(bounce("Buy now", "forged@evil.example"))
+    parsed = await objects.put(bench.resources.objects, json.dumps(mime.to_json(read)).encode())
+    report = mail("mailer-daemon@relay.example", auto="report")
+    event = routed(report).model_copy(update={"parsed": parsed})
+    assert await bench.handle(open_or_join, came(event)) == []
+    assert await bench.rows("SELECT withheld FROM ticketing.placement") == [("automatic mail",)]
 
 
 async def test_a_reply_that_overtook_what_the_sender_tells_is_suggested_afterwards(
