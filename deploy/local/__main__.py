@@ -1,4 +1,4 @@
-"""`python -m deploy.local servers`: run the private servers until Ctrl-C."""
+"""`python -m deploy.local servers`, `demo` or `smoke`: run the private servers until Ctrl-C."""
 
 import argparse
 import signal
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from deploy import local
+from deploy.local import demo
 
 
 def servers(folder: Path) -> None:
@@ -29,8 +30,12 @@ def servers(folder: Path) -> None:
 def main() -> int:
     """Run the command that the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local")
-    parser.add_argument("command", choices=["servers"])
-    parser.parse_args()
+    parser.add_argument("command", choices=["servers", "demo", "smoke"])
+    command = parser.parse_args().command
+    # As Ctrl-C: what was started ends in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if command != "servers":
+        return demo.demo() if command == "demo" else demo.smoke()
     folder = Path(tempfile.mkdtemp(prefix="mailroom-"))
     try:
         servers(folder)

@@ -6,6 +6,7 @@ environment that comes back is all that a service or a command needs.
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,11 +17,18 @@ from deploy.local.rabbitmq import import_definitions
 from mailroom.messaging.topology import OWNER, definitions
 from mailroom.service import Service
 
-DATABASE = VHOST = "mailroom"
+
+@dataclass(frozen=True)
+class Place:
+    """Where an installation lives: its folder of keys and objects, its database, its vhost."""
+
+    folder: Path
+    database: str = "mailroom"
+    vhost: str = "mailroom"
 
 
 def install(
-    servers: Servers, services: Sequence[Service[Any]], publishers: Sequence[str] = ()
+    servers: Servers, place: Place, services: Sequence[Service[Any]], publishers: Sequence[str] = ()
 ) -> dict[str, str]:
     """Make roles, database and vhost, and return the environment; keys and migration come after.
 
@@ -30,40 +38,37 @@ def install(
     names = [service.name for service in services]
     passwords = {name: secrets.token_hex(16) for name in (OWNER, *names, *publishers)}
     create_roles(servers, names, passwords)
-    create_database(servers, DATABASE)
-    import_definitions(servers, definitions(services, VHOST, passwords, publishers))
-    return environment(servers, names, publishers, passwords)
+    create_database(servers, place.database)
+    import_definitions(servers, definitions(services, place.vhost, passwords, publishers))
+    return environment(servers, place, passwords, publishers)
 
 
 def environment(
-    servers: Servers,
-    names: Sequence[str],
-    publishers: Sequence[str],
-    passwords: Mapping[str, str],
+    servers: Servers, place: Place, passwords: Mapping[str, str], publishers: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The environment variables of an installation."""
-    rows, events = servers.postgresql, servers.rabbitmq
-    keys = servers.folder / "keys"
+    """The environment variables of an installation; `passwords` by service, owner and publisher."""
+    keys = place.folder / "keys"
     made = {
-        "MAILROOM_OBJECTS": str(servers.folder / "objects"),
+        "MAILROOM_OBJECTS": str(place.folder / "objects"),
         "MAILROOM_TLS_CA_FILE": str(servers.ca_file),
-        "MAILROOM_DIRECTORY_SEAL_KEY_FILE": str(keys / "seal.public"),
-        "MAILROOM_FETCHER_UNSEAL_KEYS_FILE": str(keys / "seal.private"),
-        "MAILROOM_SENDER_UNSEAL_KEYS_FILE": str(keys / "seal.private"),
+        "MAILROOM_DIRECTORY_SEAL_KEY_FILE": str(keys / "seal.key"),
+        "MAILROOM_FETCHER_UNSEAL_KEYS_FILE": str(keys / "unseal.keys"),
+        "MAILROOM_SENDER_UNSEAL_KEYS_FILE": str(keys / "unseal.keys"),
         "MAILROOM_TICKETING_TAG_KEYS_FILE": str(keys / "tags"),
     }
-    for name in (OWNER, *names):
+    rows, events = servers.postgresql, servers.rabbitmq
+    for name, password in passwords.items():
+        secret = quote(password, safe="")
         prefix = "OWNER" if name == OWNER else name.upper().replace("-", "_")
+        broker = f"amqp://{name}:{secret}@{events.host}:{events.port}/{place.vhost}"
+        if name in publishers:
+            made[f"{prefix}_BROKER_URL"] = broker
+            continue
         role = OWNER if name == OWNER else role_of(name)
-        password = quote(passwords[name], safe="")
+        made[f"MAILROOM_{prefix}_BROKER_URL"] = broker
         made[f"MAILROOM_{prefix}_DATABASE_URL"] = (
-            f"postgresql://{role}:{password}@{rows.host}:{rows.port}/{DATABASE}"
+            f"postgresql://{role}:{secret}@{rows.host}:{rows.port}/{place.database}"
         )
-    for name in (OWNER, *names, *publishers):
-        prefix = "OWNER" if name == OWNER else name.upper().replace("-", "_")
-        variable = f"{prefix}_BROKER_URL" if name in publishers else f"MAILROOM_{prefix}_BROKER_URL"
-        password = quote(passwords[name], safe="")
-        made[variable] = f"amqp://{name}:{password}@{events.host}:{events.port}/{VHOST}"
     return made
 
 

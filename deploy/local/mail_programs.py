@@ -43,9 +43,11 @@ def write(sender: Person, to: Sequence[str], subject: str, text: str) -> EmailMe
     return message
 
 
-def reply(sender: Person, to: EmailMessage, text: str, prefix: str = "Re: ") -> EmailMessage:
-    """An answer with In-Reply-To and References (RFC 5322 section 3.6.4)."""
-    message = write(sender, [str(to["From"])], f"{prefix}{to['Subject']}", text)
+def reply(sender: Person, to: EmailMessage, text: str) -> EmailMessage:
+    """An answer with Re:, In-Reply-To and References (RFC 5322 sections 3.6.4 and 3.6.5)."""
+    subject = str(to["Subject"])
+    prefix = "" if subject.lower().startswith("re:") else "Re: "
+    message = write(sender, [str(to["From"])], f"{prefix}{subject}", text)
     message["In-Reply-To"] = to["Message-ID"]
     message["References"] = f"{to['References'] or ''} {to['Message-ID']}".strip()
     return message
