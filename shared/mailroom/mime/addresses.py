@@ -14,10 +14,10 @@ from mailroom.mime.words import LONGEST_VALUE, decoded
 MOST_ADDRESSES: Final = 5_000
 
 # One mailbox as nearly all are written; what follows it in a list is found by its comma.
+_SPEC = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~.-]++@[A-Za-z0-9.-]++"
 _PLAIN = re.compile(
-    r'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([^"<>(),:;@\\]*+))<([^"<>(),:;@\\\s=?]++@[A-Za-z0-9.-]++)>'
-    r'|([^"<>(),:;@\\\s=?]++@[A-Za-z0-9.-]++))[ \t]*+(?:,|$)',
-    re.ASCII,
+    r'[ \t]*+(?:(?:"([^"\\]*+)"[ \t]*+|([^"<>(),:;@\\]*+))'
+    rf"<({_SPEC})>|({_SPEC}))[ \t]*+(?:,|$)"
 )
 _TOKEN = re.compile(
     r'(?P<quoted>"(?:[^"\\]|\\.)*")'

@@ -28,6 +28,7 @@ _UU_FILE = re.compile(
     rb"(?:[ `]?\r?\n)?end[ \t]*(?=\r?\n|\Z)\r?\n?",
     re.MULTILINE,
 )
+_DISPOSITION = re.compile(r"[ \t]*([A-Za-z-]{1,30})[ \t]*(?:[;(]|$)")  # RFC 2183
 _BIDI = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _WINDOWS_PATH = re.compile(r"^[A-Za-z]:\\|^\\\\")
 _PGP_BEGIN: Final = "-----BEGIN PGP MESSAGE-----"
@@ -118,7 +119,8 @@ def _alternatives(part: Part, found: Bodies, *, shown: bool) -> None:
 
 
 def _leaf(part: Part, found: Bodies, *, shown: bool) -> None:
-    disposition = (part.fields.first("content-disposition") or "").split(";", 1)[0].strip().lower()
+    declared = _DISPOSITION.match(part.fields.first("content-disposition") or "")
+    disposition = declared[1].lower() if declared else None
     name = filename(part, found.charset)
     seen = bool(found.plain or found.html)
     if shown and part.type in _SHOWN and disposition != "attachment" and not (name and seen):
@@ -131,7 +133,7 @@ def _leaf(part: Part, found: Bodies, *, shown: bool) -> None:
         return
     _note_kind(part, found)
     found.attachments.append(
-        Attachment(part.number, name, part.type, _size(part), disposition or None, _cid(part))
+        Attachment(part.number, name, part.type, _size(part), disposition, _cid(part))
     )
 
 

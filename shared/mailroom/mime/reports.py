@@ -15,7 +15,7 @@ from mailroom.mime.fields import Fields, split
 from mailroom.mime.model import Action, Recipient, Report
 from mailroom.mime.reasons import is_hard
 from mailroom.mime.structure import Part, tree
-from mailroom.mime.words import decoded
+from mailroom.mime.words import BLANKS, decoded
 
 MOST_GROUPS: Final = 2_000
 LONGEST_STATUS: Final = 1_000_000  # bytes of a message/delivery-status that are read
@@ -50,7 +50,7 @@ def find_report(root: Part, subject: str, text: str) -> Report | None:
     if feedback:
         return _feedback(feedback[0], leaves, root.fields)
     status = [leaf for leaf in leaves if leaf.type in _DSN_TYPES]
-    groups = [group for leaf in status for group in _groups(_text(leaf))]
+    groups = [group for leaf in status for group in _groups(_raw(leaf))]
     if not groups and notices.is_notice(root.fields, subject, text):
         groups = _inside(leaves)
     if groups:
@@ -72,7 +72,7 @@ def _inside(leaves: list[Part]) -> list[dict[str, str]]:
             inner = tree(leaf.content(), [])
             for part in _leaves(inner):
                 if part.type in _DSN_TYPES:
-                    return _groups(_text(part))
+                    return _groups(_raw(part))
     return []
 
 
@@ -83,24 +83,23 @@ def _leaves(part: Part) -> Iterator[Part]:
         yield from _leaves(child)
 
 
-def _text(leaf: Part) -> str:
-    return decode(leaf.content()[:LONGEST_STATUS], leaf.parameters.get("charset"))[0].replace(
-        "\r\n", "\n"
-    )
+def _raw(leaf: Part) -> str:
+    """The content as latin1, a character a byte, as header values are read."""
+    return leaf.content()[:LONGEST_STATUS].decode("latin_1").replace("\r\n", "\n")
 
 
-def _groups(text: str) -> list[dict[str, str]]:
+def _groups(raw: str) -> list[dict[str, str]]:
     """The per-recipient groups of RFC 3464 section 2.3; blank lines part them, or ought to."""
     groups: list[dict[str, str]] = []
     current: dict[str, str] = {}
-    for match in _FIELD.finditer(text):
+    for match in _FIELD.finditer(raw):
         name = (match[1] or "").lower()
         again = name in _BEGIN and name in current
         if (not name or again) and current:
             groups.append(current)
             current = {}
         if name:
-            current.setdefault(name, " ".join(match[2].split()))
+            current.setdefault(name, " ".join(line.strip(BLANKS) for line in match[2].split("\n")))
         if len(groups) >= MOST_GROUPS:
             break
     groups.append(current)
@@ -122,9 +121,9 @@ def _recipient(group: dict[str, str], notice: str) -> Recipient:
         group.get("final-recipient", "")
     )
     action = _ACTIONS.get(group.get("action", "failed").split(" ")[0].lower(), "failed")
-    diagnosis = group.get("diagnostic-code", "")
-    said = f"{diagnosis} {group.get('status', '')}"
-    status = _status(group.get("status", ""), said)
+    given = decoded(group.get("status", ""))
+    said = f"{decoded(group.get('diagnostic-code', ''))} {given}"
+    status = _status(given, said)
     return Recipient(address, action, status, action == "failed" and is_hard(status, said, notice))
 
 
@@ -144,10 +143,10 @@ def _status(given: str, said: str) -> str:
 def _notice(root: Part, leaves: list[Part], subject: str, text: str) -> Report:
     """A report whose only form is prose; or RFC 3464 fields that lost their part."""
     if not text.strip():
-        text = _text(leaves[0]) if leaves else ""
+        text = decode(leaves[0].content()[:LONGEST_STATUS], None)[0] if leaves else ""
     notice = notices.cut(text)
     fields = root.fields
-    groups = _groups(text) if _DSN_IN_TEXT.search(text) else []
+    groups = _groups(text.encode().decode("latin_1")) if _DSN_IN_TEXT.search(text) else []
     if groups:
         return _report(groups, leaves, notice, fields)
     failed = [box.address for box in parse_addresses(fields.all("x-failed-recipients"))]
@@ -187,7 +186,7 @@ def _returned(leaves: list[Part], text: str) -> Fields:
         fields = _header(leaf.content())
         if "message-id" in fields.named or leaf.type in _RETURNED_TYPES:
             return fields
-    return _header(text.encode("latin_1", "replace"))
+    return _header(text.encode())
 
 
 def _header(raw: bytes) -> Fields:
@@ -201,7 +200,7 @@ def _about(recipients: tuple[Recipient, ...], returned: Fields, report: Fields) 
     subject = returned.first("subject")
     return Report(
         recipients,
-        one_line(message_id.strip().strip("<>"))[:998] or None,
+        decoded(message_id.strip(BLANKS).strip("<>"))[:998] or None,
         decoded(subject[:8_000]) if subject else None,
     )
 
