@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 import click
@@ -60,9 +60,22 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the one that is asked for."""
         for point in entry_points(group="mailroom.commands", name=cmd_name):
-            command: click.Command = point.load()
-            return command
+            return _loaded(point)
         return super().get_command(ctx, cmd_name)
+
+
+def _loaded(point: EntryPoint) -> click.Command:
+    """The command, or where a package's is broken, one that says so: help works all the same."""
+    try:
+        command: click.Command = point.load()
+    except (ImportError, AttributeError) as broken:
+        fault = f"{point.value} cannot be loaded: {broken}"
+
+        def tell() -> None:
+            raise refuse("command", point.name, f"{fault}; mend or remove its package")
+
+        return click.Command(point.name, callback=tell, short_help=fault)
+    return command
 
 
 @click.command(cls=_Commands)
@@ -88,6 +101,8 @@ def main() -> None:
         _end(str(refusal), 2)
     except DBAPIError as failed:
         _end(f"database: {failed.orig}", 1)
+    except ConnectionError as failed:
+        _end(f"{failed}: is the server running, and its URL in the environment right?", 1)
     except OSError as failed:
         _end(str(failed), 1)
 

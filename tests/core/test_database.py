@@ -1,0 +1,45 @@
+"""A connection whose server cannot write, or has gone, is dropped and not pooled."""
+
+import pytest
+from pydantic_core import Url
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from mailroom.database import engine
+from tests.installation import OWNER, Database
+
+
+async def test_a_connection_to_a_read_only_server_is_dropped(database: Database) -> None:
+    """Default overridden: SQLAlchemy keeps a connection after 25006, for `SELECT 1` passes on a
+    standby."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as connection:
+        before = await connection.scalar(text("SELECT pg_backend_pid()"))
+        await connection.execute(text("SET default_transaction_read_only = on"))
+        await connection.commit()
+    with pytest.raises(DBAPIError) as refused:
+        async with connections.begin() as tx:
+            await tx.execute(text("CREATE TABLE note (id int)"))
+    assert refused.value.connection_invalidated
+    async with connections.begin() as tx:
+        after = await tx.scalar(text("SELECT pg_backend_pid()"))
+        await tx.execute(text("CREATE TEMPORARY TABLE note (id int)"))
+    assert after != before
+    await connections.dispose()
+
+
+async def test_a_connection_that_the_administrator_ended_is_replaced(database: Database) -> None:
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    other = engine(Url(database.superuser_url), "test", connections=1)
+    async with connections.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+    async with other.connect() as administrator:
+        await administrator.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with pytest.raises(DBAPIError) as gone:
+        async with connections.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    assert gone.value.connection_invalidated
+    async with connections.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await connections.dispose()
+    await other.dispose()
