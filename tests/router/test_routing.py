@@ -1,10 +1,8 @@
 from dataclasses import replace
 from uuid import uuid4
 
-import pytest
-
 from mailroom.mime import Mail
-from mailroom_router.routing import AccountUnknown, Mailbox, atlas, decide
+from mailroom_router.routing import Mailbox, atlas, decide
 from tests.router.samples import (
     ALICE_ACCOUNT,
     ALICES,
@@ -154,10 +152,3 @@ def test_who_writes_as_the_firm_from_a_private_account_writes_for_the_firm() -> 
     assert mailbox_for(a_mail(from_=["service@firm.example"]), ALICE_ACCOUNT.id, "out") == SERVICE
     assert mailbox_for(a_mail(from_=["bob@firm.example"]), ALICE_ACCOUNT.id, "out") == ALICES
     assert mailbox_for(a_mail(from_=["bob@firm.example"]), SERVICE_ACCOUNT.id, "out") == SERVICE
-
-
-def test_mail_of_an_account_that_is_gone_is_refused_with_the_remedy() -> None:
-    gone = uuid4()
-    with pytest.raises(AccountUnknown, match="add the account again") as refused:
-        decide(a_mail(), gone, "in", a_world(a_rule("All", from_pattern="*")))
-    assert refused.value.account == gone

@@ -17,10 +17,11 @@ from mailroom.contracts import MailReceived, MailRouted, MailSent
 from mailroom.messaging.envelope import Received
 from mailroom.service import Resources, TraceKeys
 from mailroom_router import store
-from mailroom_router.mails import TRIES_FOR_MAIL_SENT, OvertookMailSent, placement_id
-from mailroom_router.routing import Account, AccountUnknown
-from mailroom_router.service import register, route
+from mailroom_router.mails import TRIES_FOR_MAIL_SENT, placement_id
+from mailroom_router.routing import Account
+from mailroom_router.service import OvertookMailSent, register, route
 from mailroom_router.settings import RouterSettings
+from mailroom_router.store import AccountUnknown
 from mailroom_router.trace import trace
 from tests.router.samples import (
     ALICE_ACCOUNT,

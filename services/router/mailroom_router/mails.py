@@ -12,7 +12,6 @@ from uuid import UUID, uuid5
 
 from mailroom.contracts import FolderRole, MailReceived, ObjectRef
 from mailroom.messaging.envelope import Received
-from mailroom.messaging.failures import RetryLater
 from mailroom.mime import Mail
 
 NAMESPACE = UUID("eb9312e7-1fef-4465-b498-77f6e4499599")
@@ -91,18 +90,10 @@ def id_of(arrival: Arrival, registered: Mapping[str, UUID]) -> UUID:
     return named or registered[arrival.reading.fingerprint]
 
 
-class OvertookMailSent(RetryLater):
-    """What seems to be our own mail came back before `mail.sent` told its fingerprint."""
-
-    def __init__(self, mail: UUID) -> None:
-        self.mail = mail
-        super().__init__(f"it says that it is our own mail {mail}: waiting for mail.sent to say so")
-
-
-def wait_for_mail_sent(
+def overtook_mail_sent(
     arrivals: Sequence[Arrival], new: frozenset[str], senders: frozenset[str]
-) -> None:
-    """Let mail of a fingerprint nobody knows wait, while it may be ours. Raises OvertookMailSent.
+) -> UUID | None:
+    """The id of a mail that may be our own, though nobody knows its fingerprint yet: let it wait.
 
     It may be if it has our header and comes from one of our accounts' addresses. A stranger can
     write both, and so delays his own mail by a minute, and wins nothing.
@@ -113,7 +104,8 @@ def wait_for_mail_sent(
         waits = arrival.event.role != "sent" and arrival.received.tries < TRIES_FOR_MAIL_SENT
         given = header_id(read)
         if ours and waits and given and arrival.reading.fingerprint in new:
-            raise OvertookMailSent(given)
+            return given
+    return None
 
 
 KnownBy = Literal["header", "fingerprint"]

@@ -38,7 +38,7 @@ class Placed:
 
 
 def place(arrivals: Sequence[Arrival], ids: Mapping[str, UUID], world: Atlas) -> list[Placed]:
-    """Decide each arrival's mailbox; `ids` are mail ids by fingerprint. Raises AccountUnknown."""
+    """Decide each arrival's mailbox; `ids` are mail ids by fingerprint."""
     return [_place(arrival, id_of(arrival, ids), world) for arrival in arrivals]
 
 

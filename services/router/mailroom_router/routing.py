@@ -11,7 +11,6 @@ from typing import Literal
 from uuid import UUID
 
 from mailroom.contracts import MailboxKind
-from mailroom.messaging.failures import ParkEvent
 from mailroom.mime import Mail
 from mailroom_router.rules import Rule, evidence, shown
 
@@ -70,17 +69,6 @@ class Decision:
     reason: str
 
 
-class AccountUnknown(ParkEvent):
-    """Mail of an account that the directory does not know (any more)."""
-
-    def __init__(self, account: UUID) -> None:
-        self.account = account
-        super().__init__(
-            f"account {account} is not in the directory, so its mail has no mailbox: "
-            "add the account again, or drop this mail"
-        )
-
-
 def atlas(
     accounts: Iterable[Account], mailboxes: Iterable[Mailbox], rules: Iterable[Rule]
 ) -> Atlas:
@@ -102,11 +90,10 @@ def decide(mail: Mail, account_id: UUID, direction: Direction, world: Atlas) -> 
     """The mailbox of a mail that came through this account.
 
     Rules first; then the addresses it is for (delivered to, To, Cc; for mail from a Sent folder the
-    address it is from); else the account's own mailbox. Raises AccountUnknown.
+    address it is from); else the account's own mailbox. Raises KeyError for an account that the
+    atlas does not have.
     """
-    account = world.accounts.get(account_id)
-    if account is None or account.mailbox not in world.mailboxes:
-        raise AccountUnknown(account_id)
+    account = world.accounts[account_id]
     return (
         _by_rule(mail, account_id, world)
         or _by_address(mail, account, direction, world)

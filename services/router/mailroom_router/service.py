@@ -6,6 +6,7 @@ mail.sent     ──► register       (our own mail, so that its copies are kno
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mailroom import clock
 from mailroom.contracts import MailReceived, MailRouted, MailSent
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
+from mailroom.messaging.failures import RetryLater
 from mailroom.service import Resources, Service, Subscription
 from mailroom_router import mails, placing, reading, store
 from mailroom_router.mails import Arrival, KnownBy, Reading
@@ -28,6 +30,14 @@ SECONDS = Histogram(
 )
 
 
+class OvertookMailSent(RetryLater):
+    """What seems to be our own mail came back before `mail.sent` told its fingerprint."""
+
+    def __init__(self, mail: UUID) -> None:
+        self.mail = mail
+        super().__init__(f"it says that it is our own mail {mail}: waiting for mail.sent to say so")
+
+
 async def route(
     tx: AsyncConnection,
     events: Sequence[Received[MailReceived]],
@@ -35,10 +45,11 @@ async def route(
 ) -> Sequence[Outgoing]:
     """Read the arrivals, know them again, place them, and tell what is news."""
     readings = await _read(events, resources)
-    now, world = clock.now(), await store.world(tx)
+    now, world = clock.now(), await store.world(tx, {one.event.account for one in events})
     arrivals = [Arrival(event, read) for event, read in zip(events, readings, strict=True)]
     known = await store.know(tx, mails.candidates(arrivals), now)
-    mails.wait_for_mail_sent(arrivals, known.new, world.senders)
+    if ours := mails.overtook_mail_sent(arrivals, known.new, world.senders):
+        raise OvertookMailSent(ours)
     placed = placing.place(arrivals, known.ids, world)
     to_tell = placing.news(placed, await store.place(tx, placed, now))
     known_by = mails.known_by(arrivals, known.new)

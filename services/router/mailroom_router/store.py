@@ -5,7 +5,7 @@ replicas cannot both win; who loses reads again. Rows are written in the order o
 that two replicas with the same mails in hand wait for each other at most, and never both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,7 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 from mailroom import directory
 from mailroom.contracts import MailSent
 from mailroom.messaging.envelope import Received
+from mailroom.messaging.failures import ParkEvent
 from mailroom.messaging.tables import messaging_tables
 from mailroom_router.mails import KnownBy
 from mailroom_router.placing import Placed, Told
@@ -132,9 +133,23 @@ class Known:
     new: frozenset[str]
 
 
-async def world(tx: AsyncConnection) -> Atlas:
-    """All that decides a mailbox, as it is now: a rule or a right changed a moment ago counts."""
-    return atlas(
+class AccountUnknown(ParkEvent):
+    """Mail of an account that the directory does not know (any more)."""
+
+    def __init__(self, account: UUID) -> None:
+        self.account = account
+        super().__init__(
+            f"account {account} is not in the directory, so its mail has no mailbox: "
+            "add the account again, or drop this mail"
+        )
+
+
+async def world(tx: AsyncConnection, asked_for: Iterable[UUID] = ()) -> Atlas:
+    """All that decides a mailbox, as it is now: a rule or a right changed a moment ago counts.
+
+    Raises AccountUnknown for one of the accounts asked for.
+    """
+    found = atlas(
         [
             Account(one.id, one.name, one.address, one.mailbox)
             for one in await directory.accounts(tx)
@@ -145,6 +160,10 @@ async def world(tx: AsyncConnection) -> Atlas:
         ],
         await rules(tx),
     )
+    for account in asked_for:
+        if account not in found.accounts:
+            raise AccountUnknown(account)
+    return found
 
 
 async def rules(tx: AsyncConnection) -> list[Rule]:
