@@ -29,10 +29,10 @@ from mailroom.messaging import outbox
 from mailroom.messaging.envelope import Received
 from mailroom.service import Handler, Resources
 from mailroom_directory import store as people
-from mailroom_sender import filing, sending, service
+from mailroom_sender import filing, housekeeping, sending, service
 from mailroom_sender.leases import Lease
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.tables import attempts, copies, leases, messaging, requests
+from mailroom_sender.tables import attempts, copies, leases, messaging, rejections, requests
 from tests.installation import Database
 from tests.local.mail import PASSWORD, logged_in
 from tests.sender.wire import Wire, wire
@@ -200,6 +200,20 @@ class Office:
             return row
 
         return dict(await until(there, within))
+
+    async def count_requests(self) -> int:
+        """How many requests were accepted."""
+        async with self.resources.engine.begin() as tx:
+            return int(await tx.scalar(select(func.count()).select_from(requests)) or 0)
+
+    async def rejections(self) -> list[dict[str, Any]]:
+        """What was rejected, as it is stored."""
+        async with self.resources.engine.begin() as tx:
+            return [dict(row) for row in (await tx.execute(select(rejections))).mappings()]
+
+    async def forget_old(self) -> None:
+        """What the sender does every hour."""
+        await housekeeping.forget_once(self.resources)
 
     async def tried(self, key: str, times: int, within: float = 20) -> dict[str, Any]:
         """The stored request, as soon as so many tries have ended."""

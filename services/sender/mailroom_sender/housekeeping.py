@@ -58,13 +58,17 @@ async def _count(tx: AsyncConnection) -> None:
 
 
 async def forget_old(resources: Resources[SenderSettings]) -> None:
-    """Forget requests, rejections and cancellations after `keep_days`."""
+    """Forget what is older than `keep_days`, every hour."""
     while True:
-        before = clock.now() - timedelta(days=resources.settings.keep_days)
-        while True:
-            async with begin(resources.engine) as tx:
-                forgotten = await store.prune(tx, before, FORGOTTEN)
-            if forgotten < FORGOTTEN:
-                break
-            log.info("requests_forgotten", count=forgotten)
+        await forget_once(resources)
         await asyncio.sleep(FORGET_EVERY)
+
+
+async def forget_once(resources: Resources[SenderSettings]) -> None:
+    """Forget requests that have come to an end, rejections and cancellations."""
+    before, forgotten = clock.now() - timedelta(days=resources.settings.keep_days), FORGOTTEN
+    while forgotten == FORGOTTEN:
+        async with begin(resources.engine) as tx:
+            forgotten = await store.prune(tx, before, FORGOTTEN)
+        if forgotten:
+            log.info("requests_forgotten", count=forgotten)
