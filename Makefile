@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test servers lint types format contracts packages clean
+.PHONY: help demo smoke test servers lint types format contracts check lock packages clean
 
 # The first that is new enough.
 PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
@@ -42,6 +42,15 @@ format: .venv/ready ## put the code into shape
 
 contracts: .venv/ready ## make docs/contracts from the models; refuses to narrow one
 	@$(BIN)/mailroom contracts docs/contracts
+
+check: .venv/ready ## are the generated files what the code says?
+	@$(BIN)/mailroom contracts --check docs/contracts
+
+lock: .venv/ready ## choose versions anew: requirements.lock from pyproject.toml, with hashes
+	@$(PIP) uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
+		--output-file requirements.lock pyproject.toml
 
 packages: ## install the Debian packages that are missing: servers, python3-venv
 	$(if $(PYTHON),,@echo 'mailroom: Python 3.11 or newer is needed, as python3' >&2; exit 2)
