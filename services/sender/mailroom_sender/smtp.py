@@ -21,6 +21,7 @@ from aiosmtplib import (
     SMTPRecipientRefused,
     SMTPResponseException,
     SMTPSenderRefused,
+    SMTPServerDisconnected,
     SMTPTimeoutError,
 )
 
@@ -193,9 +194,12 @@ async def _log_in(client: SMTP, login: Login) -> None:
 
 
 def _words(login: Login, failed: Exception) -> str:
-    cause = failed if isinstance(failed, OSError) and failed.errno else failed.__cause__
-    if isinstance(cause, OSError):
-        return str(connect_failure(login.endpoint, cause))
+    """What is wrong, for a person. aiosmtplib keeps the system's own error as the cause."""
+    for error in (failed, failed.__cause__):
+        if isinstance(error, SMTPServerDisconnected):
+            return f"{login.endpoint}: connection lost: the server closed it"
+        if isinstance(error, OSError) and not isinstance(error, SMTPException):
+            return str(connect_failure(login.endpoint, error))
     return f"{login.endpoint}: {said(str(failed.args[0] if failed.args else failed))}"
 
 
