@@ -55,7 +55,7 @@ class Attendance:
     standing: Standing | None = None
     watches: dict[str, Watch] = field(default_factory=dict)
     failures: int = 0
-    """In a row, since all folders were last looked at."""
+    """In a row, since all was last looked at and compared."""
 
 
 async def attend(shared: Shared, account: Account, wake: asyncio.Event) -> None:
@@ -135,8 +135,14 @@ async def _session(here: Attendance) -> datetime:
     connection = await imap.connect(login, here.shared.context, limit)
     try:
         while True:
-            due = await _look_everywhere(here, connection)
+            problems = await _look_everywhere(here, connection)
+            if here.failures == 0:
+                await report(here, observing.words_for(problems, await _parked(here)))
+            account = here.account
+            due = next_look(clock.now(), account.interval, account.calendar, account.timezone)
             await _reconcile(here, connection, due)
+            here.failures = 0
+            await report(here, observing.words_for(problems, await _parked(here)))
             if not await _wait(here, connection, due):
                 await imap.logout(connection)
                 return due
@@ -144,8 +150,8 @@ async def _session(here: Attendance) -> datetime:
         imap.close(connection)
 
 
-async def _look_everywhere(here: Attendance, connection: imap.Connection) -> datetime:
-    """Look at every folder and tell how the account fares; when to do so again."""
+async def _look_everywhere(here: Attendance, connection: imap.Connection) -> list[str]:
+    """Look at every folder; what is wrong with some of them."""
     here.wake.clear()
     listed = await imap.list_folders(connection)
     uses = {folder.name: folder.use for folder in listed}
@@ -158,10 +164,7 @@ async def _look_everywhere(here: Attendance, connection: imap.Connection) -> dat
             await _look_at(here, connection, folder)
         except imap.FolderMissing as missing:
             problems.append(str(missing))
-    here.failures = 0
-    await report(here, observing.words_for(problems, await _parked(here)))
-    account = here.account
-    return next_look(clock.now(), account.interval, account.calendar, account.timezone)
+    return problems
 
 
 async def _look_at(here: Attendance, connection: imap.Connection, folder: directory.Folder) -> None:

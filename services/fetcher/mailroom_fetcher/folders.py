@@ -139,7 +139,12 @@ async def reconcile(bringer: Bringer, connection: imap.Connection, watched: Watc
     if not watched.holes:
         await _next_window(bringer, connection, watched)
     step = next(newest_first(watched.holes, STEP), [])
-    await bring(bringer, connection, watched.place, step)
+    try:
+        await bring(bringer, connection, watched.place, step)
+    except imap.ImapFailure:
+        # Compare this window again: what was brought or parked before it broke is no hole now.
+        watched.walk, watched.holes = watched.walk + WINDOW, array("Q")
+        raise
     del watched.holes[len(watched.holes) - len(step) :]
     if not watched.backlog:
         async with bringer.resources.engine.begin() as tx:

@@ -7,8 +7,6 @@ from cronsim import CronSim
 
 SHORTEST = timedelta(seconds=5)
 """No account is looked at more often, whatever its calendar says."""
-NEVER = timedelta(days=1)
-"""A calendar that has no next time is asked again after a day."""
 
 
 def next_look(
@@ -16,13 +14,12 @@ def next_look(
 ) -> datetime:
     """The next time to look: after `interval` seconds, or when the calendar says so.
 
-    `calendar` is a cron expression, reckoned in the IANA zone `timezone`.
+    `calendar` is a cron expression that the directory has checked, reckoned in the IANA zone
+    `timezone`.
     """
     if calendar is None:
         return now + max(timedelta(seconds=interval), SHORTEST)
-    following = next(CronSim(calendar, now.astimezone(ZoneInfo(timezone))), None)
-    if following is None:
-        return now + NEVER
+    following = next(CronSim(calendar, now.astimezone(ZoneInfo(timezone))))
     return max(following.astimezone(now.tzinfo), now + SHORTEST)
 
 

@@ -1,0 +1,139 @@
+"""A broken account shows in a person's words, disturbs no other, and heals."""
+
+from collections.abc import Callable
+
+from deploy import local
+from mailroom.directory import Account, Folder
+from tests.fetcher.office import (
+    Office,
+    a_mail,
+    add_account,
+    brought,
+    change_account,
+    fetch_now,
+    observed,
+    other_client,
+    put_mail,
+    replica,
+)
+from tests.imap.between import Between
+from tests.local.mail import PASSWORD
+from tests.waiting import until
+
+
+async def _shows(office: Office, account: Account, words: str) -> bool:
+    told = await observed(office, account)
+    assert told, "nothing observed"
+    assert words in told[-1].problem, told[-1]
+    return told[-1].state == ("failing" if words else "ok")
+
+
+async def test_a_wrong_password_shows_and_heals_when_it_is_changed(office: Office) -> None:
+    account = await add_account(office, "service", password="wrong")
+    async with replica(office):
+        await until(
+            lambda: _shows(office, account, f"wrong user or password for {account.address}")
+        )
+        await change_account(office, account, password=PASSWORD)
+        await until(lambda: _healed(office, account))
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"))
+        await fetch_now(office, account)
+        await brought(office, 1)
+    first, last = await observed(office, account)
+    assert (first.state, last.state, last.problem) == ("failing", "ok", "")
+    assert last.since >= first.since
+
+
+async def _healed(office: Office, account: Account) -> bool:
+    return (await observed(office, account))[-1].state == "ok"
+
+
+async def test_a_password_that_the_server_changed_back_heals_by_itself_or_on_demand(
+    office: Office,
+) -> None:
+    account = await add_account(office, "service")
+    local.add_mail_user(office.servers, account.address, "another")
+    async with replica(office):
+        await until(lambda: _shows(office, account, "wrong user or password"))
+        local.add_mail_user(office.servers, account.address, PASSWORD)
+
+        async def heals() -> bool:
+            await fetch_now(office, account)  # Dovecot takes a second to see it
+            return await _healed(office, account)
+
+        await until(heals)
+
+
+async def test_a_password_is_in_no_event(office: Office) -> None:
+    account = await add_account(office, "service", password="wrong-and-secret")
+    async with replica(office):
+        await until(lambda: _shows(office, account, "wrong user or password"))
+    assert all("wrong-and-secret" not in str(event) for event in await observed(office, account))
+
+
+async def test_broken_accounts_disturb_no_other(office: Office, middle: Between) -> None:
+    middle.silent = True
+    broken = [
+        await add_account(office, "a-closed", port=1),
+        await add_account(office, "b-silent", tls="none", port=middle.port),
+        await add_account(office, "c-wrong", password="wrong"),
+        await add_account(office, "d-plain", port=office.servers.dovecot.imap),
+        await add_account(office, "e-sealed-for-another", password=""),
+    ]
+    good = await add_account(office, "z-good")
+    with other_client(office, good) as client:
+        put_mail(client, a_mail("1"))
+    async with replica(office, answer_seconds=2):
+        await brought(office, 1, within=5)
+        await until(lambda: _shows(office, broken[0], "connection refused: nothing listens there"))
+        await until(lambda: _shows(office, broken[1], "timed out: no answer"))
+        await until(lambda: _shows(office, broken[2], "wrong user or password"))
+        await until(lambda: _shows(office, broken[3], "no TLS"))
+        await until(lambda: _shows(office, good, ""))
+
+
+async def test_a_missing_folder_shows_and_the_others_are_read(office: Office) -> None:
+    chosen = (Folder("INBOX", "inbox"), Folder("Projects", "other"))
+    account = await add_account(office, "service", folders=chosen)
+    with other_client(office, account) as client:
+        put_mail(client, a_mail("1"))
+        async with replica(office):
+            await brought(office, 1)
+            await until(lambda: _shows(office, account, "no folder 'Projects'"))
+            client.create("Projects")
+            put_mail(client, a_mail("2"), folder="Projects")
+            await fetch_now(office, account)
+            await brought(office, 2)
+            await until(lambda: _shows(office, account, ""))
+
+
+async def test_a_sealed_password_that_no_key_opens_shows(office: Office) -> None:
+    account = await add_account(office, "service")
+    ring = office.settings.unseal_keys_file
+    ring.write_text("A" * 43 + "=\n")
+    async with replica(office):
+        await until(lambda: _shows(office, account, "cannot be opened: no key of the ring fits"))
+
+
+async def test_it_is_told_once_an_hour_how_an_account_fares(
+    office: Office, clock_offset: Callable[[float], None]
+) -> None:
+    account = await add_account(office, "service")
+    with other_client(office, account) as client:
+        put_mail(client, a_mail("1"), a_mail("2"))
+    async with replica(office):
+        await brought(office, 2)
+        await until(lambda: observed(office, account))
+        await fetch_now(office, account)
+        clock_offset(3601)
+        await fetch_now(office, account)
+        await until(lambda: _told_twice(office, account))
+    first, last = await observed(office, account)
+    assert (first.state, last.state) == ("ok", "ok")
+    assert first.since == last.since
+    assert last.mails == 2
+
+
+async def _told_twice(office: Office, account: Account) -> bool:
+    return len(await observed(office, account)) == 2

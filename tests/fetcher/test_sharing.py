@@ -1,0 +1,169 @@
+"""Replicas share the accounts under leases; a dead one is replaced, and cannot write any more."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from mailroom import clock, imap, tls
+from mailroom_fetcher import leases, store
+from mailroom_fetcher.bringing import Bringer, bring
+from mailroom_fetcher.budget import Budget
+from mailroom_fetcher.leases import Lease, LeaseLost, fair_share
+from mailroom_fetcher.ledger import Place
+from tests.fetcher.office import (
+    START,
+    Office,
+    a_mail,
+    add_account,
+    brought,
+    change_account,
+    fetch_now,
+    holders,
+    ledger,
+    observed,
+    other_client,
+    process,
+    put_mail,
+    received,
+    remove_account,
+    replica,
+)
+from tests.local.mail import PASSWORD
+from tests.waiting import until
+
+
+@pytest.mark.parametrize(
+    ("wanted", "alive", "share"), [(0, 1, 0), (5, 1, 5), (5, 2, 3), (4, 2, 2), (1, 3, 1), (5, 0, 5)]
+)
+def test_shares_are_equal_and_cover_all(wanted: int, alive: int, share: int) -> None:
+    assert fair_share(wanted, alive) == share
+
+
+async def _held(office: Office, **wanted: int) -> bool:
+    held = Counter(holder for holder in (await holders(office)).values() if holder)
+    assert held == Counter(wanted), held
+    return True
+
+
+async def test_two_replicas_share_the_accounts_and_each_mail_comes_once(office: Office) -> None:
+    accounts = [await add_account(office, f"account-{number}") for number in range(4)]
+    for account in accounts:
+        with other_client(office, account) as client:
+            put_mail(client, a_mail(account.name))
+    async with replica(office, "one", lease_seconds=1):
+        await until(lambda: _held(office, one=4))
+        async with replica(office, "two", lease_seconds=1):
+            await until(lambda: _held(office, one=2, two=2))
+            for account in accounts:
+                with other_client(office, account) as client:
+                    put_mail(client, a_mail(f"again {account.name}"))
+                await fetch_now(office, account)
+            await brought(office, 8)
+        # It let go of its accounts: nobody waits for the leases to run out.
+        await until(lambda: _held(office, one=4), within=2)
+    await until(lambda: _held(office), within=1)
+    assert len(await received(office)) == len(await ledger(office)) == 8
+
+
+async def test_a_killed_replica_is_replaced_within_twice_its_lease(office: Office) -> None:
+    lease = 2
+    account = await add_account(office, "service")
+    async with process(office, "doomed", lease_seconds=lease) as doomed:
+        await until(lambda: _held(office, doomed=1), within=20)
+        async with replica(office, "heir", lease_seconds=lease):
+            await until(lambda: _held(office, doomed=1))
+            with other_client(office, account) as client:
+                put_mail(client, a_mail("before"))
+            await brought(office, 1, within=20)
+            doomed.kill()
+            killed_at = time.monotonic()
+            with other_client(office, account) as client:
+                put_mail(client, a_mail("after"))
+            await brought(office, 2, within=20)
+            await until(lambda: _held(office, heir=1), within=20)
+            assert time.monotonic() - killed_at < 2 * lease + 1  # and the fetching itself
+
+
+async def test_a_holder_whose_lease_was_taken_stops_before_it_writes(office: Office) -> None:
+    account = await add_account(office, "service")
+    with other_client(office, account) as client:
+        put_mail(client, a_mail("1"))
+    async with replica(office, "one"):
+        await brought(office, 1)
+    lease = Lease(account.id, "former")
+    connection = await _connected(office, account.address)
+    opened = await imap.examine(connection, "INBOX")
+    async with office.engine.begin() as tx:
+        row = await store.folder(tx, account.id, "Elsewhere")
+        await leases.claim(tx, "another", [account.id], 1, clock.now(), _seconds(15))
+    place = Place(account.id, START, row.id, "Elsewhere", "other", opened.uidvalidity)
+    bringer = Bringer(office.resources("former"), Budget(10), lease)
+    with pytest.raises(LeaseLost):
+        await bring(bringer, connection, place, [1])
+    imap.close(connection)
+    assert len(await ledger(office)) == len(await received(office)) == 1
+
+
+async def test_a_running_replica_ends_its_task_when_the_lease_is_taken(office: Office) -> None:
+    account = await add_account(office, "service")
+    async with replica(office, "one", lease_seconds=1):
+        await until(lambda: observed(office, account))
+        async with office.engine.begin() as tx:
+            # As another replica does that finds the lease run out, because ours was asleep.
+            await tx.execute(
+                update(store.accounts).values(
+                    holder="another", lease_until=clock.now() + _seconds(600)
+                )
+            )
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"))
+        await until(lambda: _held(office, another=1))
+        await fetch_now(office, account)
+        with pytest.raises(AssertionError):
+            await brought(office, 1, within=2)
+        assert await ledger(office) == []
+
+
+async def test_accounts_are_picked_up_and_let_go_as_the_directory_says(office: Office) -> None:
+    async with replica(office, "one"):
+        account = await add_account(office, "service")
+        await change_account(office, account)
+        await until(lambda: _held(office, one=1), within=3)
+        await change_account(office, account, enabled=False)
+        await until(lambda: _held(office), within=3)
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"))
+        await change_account(office, account, enabled=True)
+        await brought(office, 1, within=5)
+        await remove_account(office, account)
+        await change_account(office, account)
+        await until(lambda: _held(office), within=3)
+
+
+async def test_an_account_that_nobody_told_of_is_found(
+    office: Office, clock_offset: Callable[[float], None]
+) -> None:
+    async with replica(office, "one", lease_seconds=1):
+        await until(lambda: _alive(office))
+        account = await add_account(office, "service")
+        clock_offset(31)
+        await until(lambda: _held(office, one=1), within=5)
+        assert list(await holders(office)) == [account.id]
+
+
+async def _alive(office: Office) -> bool:
+    async with office.engine.begin() as tx:
+        return (await tx.execute(store.replicas.select())).first() is not None
+
+
+def _seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+async def _connected(office: Office, address: str) -> imap.Connection:
+    login = imap.Login("localhost", office.servers.dovecot.imaps, "implicit", address, PASSWORD)
+    return await imap.connect(login, tls.client_context(office.servers.ca_file))
