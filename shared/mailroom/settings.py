@@ -30,8 +30,14 @@ class CommonSettings(BaseSettings):
         pattern=r"^[^:]+:\d+$",
         description="host:port of /metrics, /healthz, /readyz; port 0 takes a free one",
     )
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    log_format: str = Field(default="json", pattern="^(json|text)$")
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least that is logged"
+    )
+    log_format: str = Field(
+        default="json",
+        pattern="^(json|text)$",
+        description="one JSON object a line, or text for a person's terminal",
+    )
 
 
 class ServiceSettings(BaseSettings):
