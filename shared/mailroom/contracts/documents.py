@@ -65,14 +65,14 @@ def _message(contract: type[Contract]) -> Document:
 
 def _operations(service: Service[Any]) -> Document:
     sends = {
-        f"{service.name} publishes {contract.name}": {
+        f"{service.name}.publishes.{contract.name}": {
             "action": "send",
             "channel": {"$ref": f"#/channels/{contract.name}"},
         }
         for contract in service.publishes
     }
     receives = {
-        f"{service.name} consumes {subscription.contract.name}": {
+        f"{service.name}.consumes.{subscription.contract.name}": {
             "action": "receive",
             "channel": {"$ref": f"#/channels/{subscription.contract.name}"},
         }
