@@ -1,11 +1,17 @@
 """Mails made to break their reader, a batch of them together."""
 
 import hashlib
+from uuid import uuid4
+
+import pytest
 
 from mailroom import mime
+from mailroom.messaging.admission import LARGEST_BODY
+from mailroom_router.placing import place, routed
 from mailroom_router.reader import fingerprint
-from tests.router.samples import INFO_ACCOUNT
-from tests.router.test_service import QUESTION, Router, received, routed
+from tests.router import test_service
+from tests.router.samples import INFO_ACCOUNT, a_world, an_arrival
+from tests.router.test_service import QUESTION, Router, received
 
 AWKWARD = {
     "nothing": b"",
@@ -50,7 +56,7 @@ HOSTILE = {
 
 async def test_hostile_mails_in_a_batch_are_each_read_and_placed(resources: Router) -> None:
     events = [await received(resources, raw) for raw in HOSTILE.values()]
-    mails = await routed(resources, *events)
+    mails = await test_service.routed(resources, *events)
     assert len(mails) == len({mail.mail for mail in mails}) == len(HOSTILE)
     by_name = dict(zip(HOSTILE, mails, strict=True))
     assert by_name["no header"].defects
@@ -60,8 +66,10 @@ async def test_hostile_mails_in_a_batch_are_each_read_and_placed(resources: Rout
 
 
 async def test_the_same_hostile_mails_are_known_again(resources: Router) -> None:
-    first = await routed(resources, *[await received(resources, raw) for raw in HOSTILE.values()])
-    again = await routed(
+    first = await test_service.routed(
+        resources, *[await received(resources, raw) for raw in HOSTILE.values()]
+    )
+    again = await test_service.routed(
         resources, *[await received(resources, raw, INFO_ACCOUNT) for raw in HOSTILE.values()]
     )
     assert [mail.mail for mail in again] == [mail.mail for mail in first]
@@ -72,3 +80,21 @@ def test_mails_in_which_nothing_can_be_read_are_not_taken_for_one() -> None:
     assert len(set(prints)) == 3
     assert prints[0] == hashlib.sha256(b"").hexdigest()
     assert fingerprint(mime.read(QUESTION), QUESTION) == mime.fingerprint(mime.read(QUESTION))
+
+
+HEADER = b"From: a@b.example\nMessage-ID: <1@b.example>\n"
+HUGE = {
+    "addresses": HEADER + b"To: " + b"a@b," * 250_000 + b"\n\n",
+    "names to escape": HEADER + b"To: " + b'"%s" <a@b>,' % (b'\\"' * 400) * 1200 + b"\n\n",
+    "references": HEADER + b"References: " + b"<%s@b> " % (b"a" * 900) * 1000 + b"\n\n",
+    "subject to escape": HEADER + b"Subject: " + b"\\" * 1_000_000 + b"\n\n",
+    "attachments": HEADER
+    + b"Content-Type: multipart/mixed; boundary=b\n\n"
+    + b"--b\nContent-Disposition: attachment; filename=x%s\n\n\n" % (b"y" * 200) * 20_000,
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_an_event_stays_smaller_than_what_consumers_take(name: str) -> None:
+    (placed,) = place([an_arrival(mime.read(HUGE[name]))], {"fingerprint-1": uuid4()}, a_world())
+    assert len(routed(placed).model_dump_json().encode()) < LARGEST_BODY / 4
