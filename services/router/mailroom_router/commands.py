@@ -45,7 +45,9 @@ def _conditions(command: Any) -> Any:
             "--position", type=click.IntRange(0, 1_000_000), help="lower is asked earlier"
         ),
         click.option("--stop/--propose", default=None, help="stop (default), or only propose"),
-        click.option("--enabled/--disabled", default=None),
+        click.option(
+            "--enabled/--disabled", default=None, help="ask it (default), or pass it over"
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -36,7 +36,9 @@ def sent() -> None:
 
 @sent.command("list")
 @click.option("--state", type=click.Choice(get_args(State)), help="in this state alone")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="at most so many"
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 def list_(state: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
     """List requests, the newest first."""
@@ -63,7 +65,9 @@ def show(mail: str, as_json: bool) -> None:  # noqa: FBT001 -- click passes opti
 
 
 @sent.command("rejected")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="at most so many"
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 def rejected(limit: int, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
     """List requests that were wrong, the newest first, with each wrong field."""

@@ -43,7 +43,13 @@ def ticket() -> None:
 @ticket.command("list")
 @click.option("--queue", metavar="NAME", help="of this ticket queue alone")
 @click.option("--state", type=_STATES, help="in this state alone")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="at most so many",
+)
 @click.option("--json", "json_", is_flag=True, help="one JSON object a line")
 def list_(queue: str | None, state: str | None, limit: int, json_: bool) -> None:  # noqa: FBT001 -- click passes options so
     """List tickets, the newest first."""
