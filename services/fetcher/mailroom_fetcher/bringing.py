@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from mailroom import clock, imap, objects
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging import outbox
 from mailroom.service import Resources
 from mailroom_fetcher import leases, store
@@ -105,6 +106,7 @@ async def _record(
     bringer: Bringer, place: Place, stored: Sequence[Stored], new: Batch | None, began: float
 ) -> None:
     """The transaction: lease, ledger, cursor, outbox."""
+    crashpoint("fetcher.objects_written")
     hashes = [one.raw.sha256 for one in stored]
     async with bringer.resources.engine.begin() as tx:
         await leases.hold(tx, bringer.lease)
@@ -115,6 +117,7 @@ async def _record(
             await store.move_cursor(tx, place, new.mails[-1].uid + 1)
         published = [received(place, row) for row in recorded if row.state == "published"]
         await outbox.add(tx, bringer.resources.messaging, published)
+    crashpoint("fetcher.ledger_committed")
     _tell(place, recorded, began)
 
 

@@ -21,6 +21,7 @@ from faststream.rabbit.subscriber import RabbitSubscriber
 from prometheus_client import Counter, Histogram
 
 from mailroom import clock
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging import backlog, dead, failures, outbox, parked, pruning, relay
 from mailroom.messaging.addresses import HEARTBEAT, check_user
 from mailroom.messaging.admission import Delivery, Misfit, admit, delivery, origin, presumed_origin
@@ -187,6 +188,8 @@ async def _handle(at: _Consumer, events: Sequence[Received[Any]]) -> set[int]:
         if new:
             outgoing = await at.subscription.handler(tx, new, resources)
             await outbox.add(tx, resources.messaging, outgoing)
+            crashpoint("handler.done")
+    crashpoint("handler.committed")
     return {id(event) for event in new}
 
 
