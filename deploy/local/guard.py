@@ -17,6 +17,7 @@ import resource
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -74,9 +75,13 @@ class Guard:
         self._poll.register(wakeup, select.POLLIN)
         self._main = 0
         self._main_ended = False
+        self._main_status = 0
 
-    def run(self, command: Sequence[str], folder: Path, user: str | None) -> None:
-        """Start `command` in `folder` and stay until nothing of it is left."""
+    def run(self, command: Sequence[str], folder: Path, user: str | None) -> int:
+        """Start `command` in `folder` and stay until nothing of it is left; its exit code.
+
+        As a shell tells it: 128 + n where signal n ended it.
+        """
         account = None if user is None else pwd.getpwnam(user)
         server = subprocess.Popen(
             command,
@@ -94,6 +99,8 @@ class Guard:
             self._reap()
             ending = self._told() or ending
         self._kill_all()
+        code = os.waitstatus_to_exitcode(self._main_status)
+        return code if code >= 0 else 128 - code
 
     def _signalled(self) -> bool:
         """Whether somebody ended the guard itself, which is meant for the server."""
@@ -150,10 +157,11 @@ class Guard:
     def _reap(self) -> None:
         with suppress(ChildProcessError):
             while True:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     return
-                self._main_ended = self._main_ended or pid == self._main
+                if pid == self._main:
+                    self._main_ended, self._main_status = True, status
 
 
 def _held(lifeline: int) -> bool:
@@ -205,9 +213,10 @@ def main() -> None:
     pid_file.write_text(str(os.getpid()), encoding="ascii")
     try:
         guard = Guard(lifeline, wakeup, given.end_signal, given.stop_signal)
-        guard.run(given.command, given.folder, given.user)
+        code = guard.run(given.command, given.folder, given.user)
     finally:
         pid_file.unlink(missing_ok=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ class Guarded:
         """Whether the guard, and with it the server, is gone."""
         return self.process.poll() is not None
 
+    @property
+    def exit_code(self) -> int | None:
+        """The server's, when it has ended: 128 + n where signal n ended it."""
+        return self.process.poll()
+
 
 class Unresponsive(Exception):
     """A guard or a server did not do what it was told within its time."""

@@ -78,9 +78,13 @@ def submit(servers: Servers, sender: Person, message: EmailMessage) -> None:
 def folder(servers: Servers, owner: Person, name: str = "INBOX") -> list[EmailMessage]:
     """All mails of a folder, oldest first, without marking any as seen."""
     with _logged_in(servers, owner) as imap:
-        imap.select(name, readonly=True)
-        uids = imap.uid("SEARCH", "ALL")[1][0].split()
-        return [_fetched(imap, uid) for uid in uids]
+        return [_fetched(imap, uid) for uid in _uids(imap, name)]
+
+
+def uids(servers: Servers, owner: Person, name: str = "INBOX") -> list[int]:
+    """The UIDs of a folder, ascending."""
+    with _logged_in(servers, owner) as imap:
+        return [int(uid) for uid in _uids(imap, name)]
 
 
 @contextmanager
@@ -90,6 +94,12 @@ def _logged_in(servers: Servers, owner: Person) -> Iterator[imaplib.IMAP4_SSL]:
     with imaplib.IMAP4_SSL("localhost", port, timeout=30, ssl_context=context) as imap:
         imap.login(owner.address, owner.password)
         yield imap
+
+
+def _uids(imap: imaplib.IMAP4_SSL, name: str) -> list[bytes]:
+    imap.select(name, readonly=True)
+    found: list[bytes] = imap.uid("SEARCH", "ALL")[1][0].split()
+    return found
 
 
 def _fetched(imap: imaplib.IMAP4_SSL, uid: bytes) -> EmailMessage:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy import local
-from deploy.local import guard, ports
+from deploy.local import guard, guarded, ports
 from tests.local.mail import PASSWORD, logged_in
 from tests.waiting import until
 
@@ -131,6 +131,16 @@ def test_what_was_said_to_an_earlier_guard_is_not_obeyed(folder: Path) -> None:
             lifeline.write("kill\n")
         local.start(servers, "dovecot")
         assert local.is_running(servers, "dovecot")
+
+
+@pytest.mark.parametrize(("ending", "code"), [("exit 3", 3), ("kill -KILL $$", 128 + 9)])
+async def test_a_guard_ends_with_the_exit_code_of_its_server(
+    tmp_path: Path, ending: str, code: int
+) -> None:
+    with guarded.lifelines([tmp_path]):
+        server = guarded.launch(tmp_path, guarded.Program(["/bin/sh", "-c", ending]))
+        await until(lambda: server.ended)
+    assert server.exit_code == code
 
 
 async def test_ending_the_guard_ends_its_server(folder: Path) -> None:
