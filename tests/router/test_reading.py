@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ async def test_mails_are_read_in_their_order_and_stored_as_json(store: objects.O
     assert [one.mail.subject for one in readings] == [f"Question {number}" for number in range(5)]
     parsed = [await objects.get(store, one.parsed.sha256) for one in readings]
     assert all(f"Question {number}".encode() in parsed[number] for number in range(5))
+
+
+async def test_large_mails_are_in_memory_one_after_another(store: objects.ObjectStore) -> None:
+    raws = [QUESTION + b"text %d\n" % number * 1_000_000 for number in range(6)]
+    refs = await objects.put_many(store, raws)
+    del raws
+    tracemalloc.start()
+    readings = await reading.read(store, refs, seconds=60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The bytes and the JSON of one mail, and what comes of decoding it.
+    assert peak < 6 * max(ref.size for ref in refs)
+    assert len({one.fingerprint for one in readings}) == 6
+    assert {one.mail.text for one in readings} == {""}
 
 
 async def test_a_mail_that_takes_too_long_costs_its_reader_and_is_tried_again(

@@ -312,6 +312,8 @@ async def test_a_trace_finds_each_arrival_by_any_key_and_says_why(resources: Rou
     other = await received(resources, FOR_ALICE, ALICE_ACCOUNT)
     (mail,) = await routed(resources, one)
     await routed(resources, other)
+    moved = await received(resources, QUESTION, folder="Archive", role="archive")
+    await routed(resources, moved)
     by_message_id = {"message_ids": ["question@shop.example"]}
     by_mail = {"mails": [mail.mail]}
     by_correlation = {"correlation_ids": [one.correlation_id]}
@@ -320,11 +322,13 @@ async def test_a_trace_finds_each_arrival_by_any_key_and_says_why(resources: Rou
         assert answers[0] == answers[1] == answers[2]
         assert (await steps(tx, mails=[uuid4()]))[1] == []
     keys, found = answers[0]
-    assert keys.correlation_ids == {one.correlation_id, other.correlation_id}
+    assert keys.correlation_ids == {event.correlation_id for event in (one, other, moved)}
+    known = "Message-ID, From, Date and text are those of a mail that is known"
     assert found == [
         ("routed", 'delivered to "service@firm.example", an address of mailbox "Service"'),
-        ("known again", "Message-ID, From, Date and text are those of a mail that is known"),
+        ("known again", known),
         ("routed", 'delivered to "alice@firm.example", an address of mailbox "Alice"'),
+        ("known again", f"{known}; it has its place in this mailbox already"),
     ]
 
 

@@ -26,7 +26,10 @@ TRIES_FOR_MAIL_SENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A mail as it was read: what it says, what knows it again, where that lies as JSON."""
+    """A mail as it was read: what it says, what knows it again, where that lies as JSON.
+
+    Text and HTML of `mail` lie in `parsed` alone.
+    """
 
     mail: Mail
     fingerprint: str

@@ -10,15 +10,18 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from mailroom import mime, objects
 from mailroom.contracts import ObjectRef
 from mailroom.messaging.failures import RetryLater
 from mailroom_router.mails import Reading
+
+AT_ONCE = 8 * 1024 * 1024
+"""Bytes of mails that are in memory together."""
 
 
 class MailUnread(RetryLater):
@@ -43,15 +46,36 @@ _READER = _Reader()
 async def read(
     store: objects.ObjectStore, mails: Sequence[ObjectRef], seconds: float
 ) -> list[Reading]:
-    """Read mails from the object store, at most `seconds` each, and store what they say as JSON.
+    """Read mails from the object store, and store what they say as JSON.
 
+    Text and HTML lie there alone. At most `AT_ONCE` bytes of mails, or a larger one, are in memory
+    together; these are given `seconds` to be read.
     Raises ObjectMissing, ObjectCorrupt, MailUnread: of the first mail that has it.
     """
+    return [reading for few in _portions(mails) for reading in await _read_few(store, few, seconds)]
+
+
+def _portions(mails: Sequence[ObjectRef]) -> Iterator[list[ObjectRef]]:
+    portion: list[ObjectRef] = []
+    size = 0
+    for mail in mails:
+        if portion and size + mail.size > AT_ONCE:
+            yield portion
+            portion, size = [], 0
+        portion.append(mail)
+        size += mail.size
+    if portion:
+        yield portion
+
+
+async def _read_few(
+    store: objects.ObjectStore, mails: Sequence[ObjectRef], seconds: float
+) -> list[Reading]:
     raws = await asyncio.gather(*(objects.get(store, mail.sha256) for mail in mails))
     answers = await asyncio.to_thread(_read_all, [mail.sha256 for mail in mails], raws, seconds)
     refs = await objects.put_many(store, [parsed for _, parsed in answers])
     return [
-        Reading(mime.from_json(json.loads(parsed)), fingerprint, ref)
+        Reading(replace(mime.from_json(json.loads(parsed)), text="", html=""), fingerprint, ref)
         for (fingerprint, parsed), ref in zip(answers, refs, strict=True)
     ]
 
@@ -62,20 +86,24 @@ Answer = tuple[str, bytes]
 
 def _read_all(names: Sequence[str], raws: Sequence[bytes], seconds: float) -> list[Answer]:
     with _READER.lock:
-        return [_read_one(name, raw, seconds) for name, raw in zip(names, raws, strict=True)]
+        process = _running()
+        # One limit for all: if they exceed it the batch fails, and is handled event by event.
+        limit = threading.Timer(seconds, process.kill)
+        limit.start()
+        try:
+            return [
+                _ask(process, name, raw, seconds) for name, raw in zip(names, raws, strict=True)
+            ]
+        finally:
+            limit.cancel()
 
 
-def _read_one(name: str, raw: bytes, seconds: float) -> Answer:
-    process = _running()
-    limit = threading.Timer(seconds, process.kill)
-    limit.start()
+def _ask(process: subprocess.Popen[bytes], name: str, raw: bytes, seconds: float) -> Answer:
     try:
-        return _ask(process, raw)
+        return _answer(process, raw)
     except (EOFError, BrokenPipeError):
         _end(process)
         raise MailUnread(name, seconds) from None
-    finally:
-        limit.cancel()
 
 
 def _running() -> subprocess.Popen[bytes]:
@@ -98,7 +126,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _ask(process: subprocess.Popen[bytes], raw: bytes) -> Answer:
+def _answer(process: subprocess.Popen[bytes], raw: bytes) -> Answer:
     requests, answers = process.stdin, process.stdout
     if requests is None or answers is None:  # for the type checker: both are pipes
         raise EOFError

@@ -19,6 +19,8 @@ KNOWN_BY = {
     "fingerprint": "Message-ID, From, Date and text are those of a mail that is known",
 }
 
+TOLD_BEFORE = "; it has its place in this mailbox already"
+
 
 async def trace(conn: AsyncConnection, keys: TraceKeys) -> tuple[TraceKeys, Sequence[TraceStep]]:
     """Further keys of the mail, and a step for each arrival and for `mail.sent`."""
@@ -56,7 +58,7 @@ def _steps(row: RowMapping, names: Mapping[UUID, str]) -> list[TraceStep]:
     mail = {"mail": str(row["mail"])}
     steps = []
     if row["known_by"]:
-        why = KNOWN_BY[row["known_by"]]
+        why = KNOWN_BY[row["known_by"]] + ("" if row["told"] else TOLD_BEFORE)
         steps.append(TraceStep(row["routed_at"], "router", "known again", why, mail))
     if row["told"]:
         detail: dict[str, Any] = mail | {
