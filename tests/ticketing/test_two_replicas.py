@@ -10,7 +10,7 @@ from sqlalchemy import text
 from mailroom import clock
 from mailroom.contracts import MailRouted
 from mailroom.messaging.envelope import Outgoing, Received
-from mailroom_ticketing import loading, recording
+from mailroom_ticketing import loading, recording, store
 from mailroom_ticketing.mails import TicketMail, key_of
 from mailroom_ticketing.recording import DecidedElsewhere
 from mailroom_ticketing.service import open_or_join
@@ -30,24 +30,24 @@ from tests.ticketing.desk import (
 from tests.waiting import until
 
 WAITING = """
-    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
-    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
+
+
+async def somebody_waits(bench: Bench) -> bool:
+    (row,) = await bench.rows(WAITING)
+    return bool(row[0])
 
 
 async def at_once(
     bench: Bench, first: Received[MailRouted], second: Received[MailRouted]
 ) -> tuple[Sequence[Outgoing], Sequence[Outgoing]]:
     """The second replica begins when the first has decided and not yet committed."""
-
-    async def waits() -> bool:
-        (row,) = await bench.rows(WAITING)
-        return bool(row[0])
-
     async with bench.resources.engine.begin() as tx:
         one = await open_or_join(tx, [first], bench.resources)
         other = asyncio.create_task(bench.handle(open_or_join, second))
-        await until(waits)
+        await until(lambda: somebody_waits(bench))
     return one, await other
 
 
@@ -99,6 +99,24 @@ async def test_conversations_that_have_nothing_in_common_do_not_wait(bench: Benc
         await open_or_join(tx, [came(routed(mail()))], bench.resources)
         async with asyncio.timeout(5):
             await bench.handle(open_or_join, came(routed(mail("other@customer.example"))))
+
+
+async def test_a_ticket_closed_while_a_mail_joins_it_is_closed_afterwards(bench: Bench) -> None:
+    async def close() -> None:
+        async with bench.resources.engine.begin() as tx:
+            await store.close(tx, 1, clock.now())
+
+    first = mail()
+    await bench.bring(first)
+    joining, now = mail(answers=first), clock.now()
+    async with bench.resources.engine.begin() as tx:
+        known = await loading.load(tx, [joining], [], now)
+        closing = asyncio.create_task(close())
+        await until(lambda: somebody_waits(bench))
+        place = Placement(uuid4(), SERVICE_MAILBOX, ACCOUNT)
+        await recording.record(tx, known, decide(known, joining, place, RING, now), now)
+    await closing
+    assert await bench.rows("SELECT state FROM ticketing.ticket") == [("closed",)]
 
 
 async def test_many_batches_with_the_same_mails_in_any_order_end_without_a_deadlock(
