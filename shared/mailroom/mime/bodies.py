@@ -189,6 +189,7 @@ def _tnef(part: Part, found: Bodies) -> bool:
     unpacked = tnef.unpack(part.content())
     if unpacked is None:
         found.note("winmail.dat could not be unpacked")
+    if unpacked is None or not (unpacked.files or unpacked.text or unpacked.html):
         return False
     for index, (name, content) in enumerate(unpacked.files, start=1):
         number = f"{part.number}-{index}"

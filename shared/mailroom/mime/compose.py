@@ -21,8 +21,11 @@ _LINE: Final = 76  # bytes of a base64 line
 _TYPE = re.compile(
     r"^[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}$", re.IGNORECASE
 )
+_TAG = re.compile(r"^\[[\x21-\x5a\x5e-\x7e]{1,60}\]$")
 _FIELD_NAME = re.compile(r"^[!-9;-~]{1,70}$")
-_TAGGABLE = re.compile(r"^((?:re|aw|antw|sv|vs|fw|fwd|wg|tr|rv)\s*:\s*)", re.IGNORECASE)
+_TAGGABLE = re.compile(
+    r"^((?:re(?:\[\d+\])?|aw|antw|antwort|sv|vs|fw|fwd|wg|tr|rv)\s*:\s*)", re.IGNORECASE
+)
 _OWN: Final = frozenset(
     {"from", "to", "cc", "bcc", "reply-to", "sender", "subject", "date", "message-id",
      "in-reply-to", "references", "mime-version", "auto-submitted", "return-path", "received"}
@@ -30,9 +33,14 @@ _OWN: Final = frozenset(
 
 
 def stamp(subject: str, tag: str | None) -> str:
-    """The subject with the tag in it once: after "Re: " and its kin, else in front."""
+    """The subject with the tag in it once: after "Re: " and its kin, else in front.
+
+    Raises HeaderRefused where the tag is none.
+    """
     if not tag or tag in subject:
         return subject
+    if not _TAG.match(tag):
+        raise HeaderRefused("tag", tag, "write it in ASCII without blanks, in square brackets")
     bare = subject.strip()
     prefix = _TAGGABLE.match(bare)
     if prefix is None:

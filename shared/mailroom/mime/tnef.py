@@ -37,7 +37,7 @@ def unpack(data: bytes) -> Unpacked | None:
     try:
         # No shell, and no argument comes from the mail.
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-I", __file__],  # by its file: the package would be imported too
             input=data,
             capture_output=True,
             timeout=SECONDS + 3,

@@ -17,7 +17,10 @@ from mailroom.mime.model import Address
 
 FOLD: Final = 76  # characters of a line, where it can be folded (RFC 5322 section 2.1.1: 78)
 _LONGEST_WORD: Final = 900  # a longer one is encoded, since a line ends at 998
-_ENCODED_BYTES: Final = 39  # of UTF-8 in one encoded word: it fits a line behind "Subject: "
+# Bytes of UTF-8 in one encoded word: what fits a line behind "Subject: ", and the most there may
+# be (RFC 2047 section 2), for names: Python's own reader puts a blank between two words of a name.
+_WORD_OF_TEXT: Final = 39
+_WORD_OF_NAME: Final = 45
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ATOMS = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+$")
@@ -26,7 +29,8 @@ _QUOTED_LOCAL = re.compile(r'^"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"$
 _DOMAIN = re.compile(r"^(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*$")
 _LITERAL = re.compile(r"^\[[\x21-\x5a\x5e-\x7e]{1,80}\]$")
 _ID = re.compile(r"^[\x21-\x3b\x3d\x3f-\x7e]{1,900}$")
-_PLAIN_PARAMETER = re.compile(r"^[A-Za-z0-9 !#$&+.^_`{|}~()\[\],;:@=/?'-]*$")
+# Without ";": readers that do not know of quotes cut the value there.
+_PLAIN_PARAMETER = re.compile(r"^[A-Za-z0-9 !#$&+.^_`{|}~()\[\],:@=/?'-]*$")
 _TOKEN_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -50,30 +54,36 @@ def checked(field: str, value: str) -> str:
 def unstructured(field: str, value: str) -> str:
     """A line such as `Subject: …`, its words encoded where they must be, the others as they are.
 
-    Plain words before and behind stay outside of encoded words, so that a tag stays readable.
-    Several blanks in a row are encoded too, since a relay may fold there.
+    Plain words stay outside of encoded words, so that a tag stays readable for whoever searches
+    the raw subject. Several blanks in a row are encoded too, since a relay may fold there.
     """
-    words = checked(field, value).strip().split(" ")
-    needing = [i for i, word in enumerate(words) if _must_encode(word)]
-    if not needing:
-        return _folded(field, words)
-    first, after = needing[0], needing[-1] + 1
-    if not any(words[first:after]):  # only further blanks: an encoded word is never empty
-        after += 1
-    encoded = encoded_words(" ".join(words[first:after]))
-    return _folded(field, [*words[:first], *encoded, *words[after:]])
+    if not checked(field, value).strip():
+        return f"{field}:"
+    written: list[str] = []
+    run: list[str] = []
+    for word in value.strip().split(" "):
+        if _must_encode(word):
+            run.append(word)
+        elif run and not any(run):  # only further blanks: an encoded word is never empty
+            written += encoded_words(" ".join([*run, word]))
+            run = []
+        else:
+            written += encoded_words(" ".join(run)) if run else []
+            written.append(word)
+            run = []
+    return _folded(field, written + (encoded_words(" ".join(run)) if run else []))
 
 
 def _must_encode(word: str) -> bool:
     return word == "" or not word.isascii() or "=?" in word or len(word) > _LONGEST_WORD
 
 
-def encoded_words(text: str) -> list[str]:
+def encoded_words(text: str, most: int = _WORD_OF_TEXT) -> list[str]:
     """Encoded words in UTF-8 and base64, none cut inside a character (RFC 2047 section 5)."""
     chunks: list[bytes] = [b""]
     for character in text:
         data = character.encode("utf-8")
-        if len(chunks[-1]) + len(data) > _ENCODED_BYTES:
+        if len(chunks[-1]) + len(data) > most:
             chunks.append(b"")
         chunks[-1] += data
     return [f"=?utf-8?B?{binascii.b2a_base64(c, newline=False).decode()}?=" for c in chunks]
@@ -109,7 +119,7 @@ def _mailbox(field: str, mailbox: Address) -> list[str]:
 def _phrase(name: str) -> list[str]:
     """A display name: atoms, else one quoted string, else encoded words."""
     if not name.isascii() or "=?" in name or len(name) > FOLD * 3:
-        return encoded_words(name)
+        return encoded_words(name, _WORD_OF_NAME)
     if _ATOMS.match(name) and "  " not in name:
         return name.split(" ")
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')

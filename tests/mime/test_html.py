@@ -1,0 +1,24 @@
+import pytest
+
+from mailroom.mime import text_of
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>one</p><p>two&nbsp;<b>bold</b></p>", "one\n\ntwo\xa0bold"),
+        ("a<br>b<hr>c", "a\nb\n\nc"),
+        ("<style>p{}</style><script>x()</script><!-- c --><title>t</title>seen", "seen"),
+        ("<ul><li>one<li>two</ul>", "* one\n* two"),
+        ("<pre> a\n   b</pre>", " a\n   b"),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
+        ('<a href="http://x.example/">[#1042-k7f3q]</a>', "[#1042-k7f3q]"),
+        ('<img src="cid:x" alt="Logo"> text', "Logo text"),
+        ("never <b>closed <i>tags", "never closed tags"),
+        ("", ""),
+    ],
+)
+def test_html_reads_as_a_person_sees_it(html: str, text: str) -> None:
+    assert [line.strip() for line in text_of(html).split("\n")] == [
+        line.strip() for line in text.split("\n")
+    ]
