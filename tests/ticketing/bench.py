@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -19,6 +20,8 @@ from mailroom.contracts import (
 )
 from mailroom.messaging.envelope import Outgoing, Received
 from mailroom.service import Handler, Resources
+from mailroom_ticketing import loading
+from mailroom_ticketing.dialogue import dialogue
 from mailroom_ticketing.mails import TicketMail
 from mailroom_ticketing.service import open_or_join, record_sent
 from mailroom_ticketing.settings import TicketingSettings
@@ -55,6 +58,12 @@ class Bench:
         """What a query says."""
         async with self.resources.engine.connect() as connection:
             return [tuple(row) for row in await connection.execute(text(sql), values)]
+
+    async def times(self, number: int) -> list[datetime]:
+        """When the mails of a ticket were written, as its dialogue says, in order."""
+        async with self.resources.engine.begin() as tx:
+            shown = await dialogue(tx, (await loading.tickets(tx, {number}))[number])
+        return [each.at for each in shown.entries if each.mail]
 
 
 def came(event: E, publisher: str = "router", correlation_id: str = "c") -> Received[E]:

@@ -6,7 +6,7 @@ with the reason; a mail whose bytes are missing stands there with its headers.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -21,6 +21,9 @@ from mailroom_ticketing.store import ticket_queue as queue
 from mailroom_ticketing.words import claim, why
 
 Kind = Literal["mail", "acknowledgement", "reply"]
+
+_JOURNEY = timedelta(days=1)
+"""A Date from outside that is older than that at arrival is not believed."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Entry:
     subject: str
     mail: UUID | None
     message_id: str | None
+    references: Sequence[str]
     rule: str
     why: str
     raw: str | None
@@ -83,8 +87,18 @@ async def dialogue(tx: AsyncConnection, shown: Ticket) -> Dialogue:
     facts = await _rows(tx, select(outcome).where(outcome.c.idempotency_key.in_(keys)))
     claims = await _rows(tx, _claims(number))
     entries = [*_mails(mails, requests, facts), *_not_left(mails, requests, facts)]
-    entries.sort(key=lambda entry: entry.at)
-    return Dialogue(shown, entries, [_claim(row) for row in claims])
+    return Dialogue(shown, in_order(entries), [_claim(row) for row in claims])
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """By time, and no mail before one that it answers: clocks differ, and Date counts seconds."""
+    at = {entry.message_id: entry.at for entry in entries if entry.message_id}
+
+    def key(entry: Entry) -> tuple[datetime, int, datetime]:
+        answered = [at[each] for each in entry.references if each in at]
+        return max([entry.at, *answered]), len(answered), entry.at
+
+    return sorted(entries, key=key)
 
 
 async def _rows(tx: AsyncConnection, wanted: Select[Any]) -> Sequence[RowMapping]:
@@ -116,6 +130,7 @@ def _mails(
                 subject=row["subject"],
                 mail=row["mail"],
                 message_id=row["message_id"],
+                references=row["references"],
                 rule=row["rule"],
                 why=why(row["rule"], row["evidence"]),
                 raw=row["raw_sha256"],
@@ -145,6 +160,7 @@ def _asked(row: RowMapping, facts: Sequence[RowMapping]) -> Entry:
         subject=send.subject,
         mail=None,
         message_id=None,
+        references=_answered(send),
         rule="asked",
         why=f"the sender was asked for it ({send.idempotency_key})",
         raw=None,
@@ -153,10 +169,19 @@ def _asked(row: RowMapping, facts: Sequence[RowMapping]) -> Entry:
     )
 
 
+def _answered(send: MailSend) -> Sequence[str]:
+    if send.answers is None:
+        return ()
+    return [*send.answers.references, *filter(None, [send.answers.message_id])]
+
+
 def _at(row: RowMapping) -> datetime:
-    # A sender's Date may be anything; what we wrote, and old mail, is where its Date says.
-    trusted = row["direction"] == "out" or row["backfill"]
-    at: datetime = (row["date"] if trusted else None) or row["received_at"]
+    """When a mail was written; of one from outside, where its Date fits its arrival."""
+    written, received = row["date"], row["received_at"]
+    strange = row["direction"] == "in" and not row["backfill"]
+    if written is None or (strange and not received - _JOURNEY <= written <= received):
+        written = received
+    at: datetime = written
     return at
 
 
