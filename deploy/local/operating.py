@@ -92,19 +92,20 @@ def with_keys(servers: Servers, place: Place, environment: Mapping[str, str]) ->
 
 
 @contextmanager
-def served(it: Operated) -> Iterator[None]:
-    """All services in one process, ready; ended at the exit, or with the launcher."""
-    folder = it.folder / "mailroom"
+def served(it: Operated, *names: str) -> Iterator[None]:
+    """All services, or those named, in one process, ready; ended at the exit or with the launcher."""
+    folder = it.folder / "-".join(("mailroom", *names))
     with guarded.lifelines([folder]):
         program = guarded.Program(
-            [sys.executable, "-m", "mailroom", "serve", "all"],
+            [sys.executable, "-m", "mailroom", "serve", *(names or ["all"])],
             {**os.environ, **it.environment},
             end_signal=SIGTERM,
         )
         started = guarded.launch(folder, program)
         guarded.wait(folder, "ready", lambda: started.ended or _ready(it.environment), READY_WITHIN)
         if started.ended:
-            raise CommandFailed(["serve", "all"], 1, it.log.read_text()[-2000:])
+            said = (folder / guarded.LOG).read_text()[-2000:]
+            raise CommandFailed(["serve", *names], 1, said)
         yield
         guarded.tell(folder, "stop")
         guarded.wait_until_ended(folder)
