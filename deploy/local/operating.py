@@ -93,7 +93,7 @@ def with_keys(servers: Servers, place: Place, environment: Mapping[str, str]) ->
 
 @contextmanager
 def served(it: Operated, *names: str) -> Iterator[None]:
-    """All services, or those named, in one process, ready; ended at the exit or with the launcher."""
+    """Services, all or those named, in one process, ready; they end at the exit or with us."""
     folder = it.folder / "-".join(("mailroom", *names))
     with guarded.lifelines([folder]):
         program = guarded.Program(
