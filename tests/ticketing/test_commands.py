@@ -312,7 +312,7 @@ async def test_show_prints_the_whole_dialogue_with_reasons_outcomes_and_suggesti
     assert shown.code == 0
     assert "| It burns.·[2J" in shown.out
     assert "it belongs to no ticket that was there" in shown.out
-    assert f"it answers {first.message_id}, and its sender takes part" in shown.out
+    assert f"it answers {first.message_id}, and {CUSTOMER} takes part" in shown.out
     assert f"sent 2026-03-02 12:00:00: to {CUSTOMER} (250 2.0.0 Ok: queued)" in shown.out
     assert "(acknowledgement)" in shown.out
     assert "not left: the sender was asked for it" in shown.out

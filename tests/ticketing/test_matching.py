@@ -28,7 +28,11 @@ def test_a_reply_joins_by_the_message_id_that_it_references() -> None:
     bring(known, first)
     decision = bring(known, mail(answers=first))
     assert (decision.outcome, decision.rule) == ("joined", "reference")
-    assert decision.evidence == {"message_id": first.message_id, "mail": str(first.id)}
+    assert decision.evidence == {
+        "message_id": first.message_id,
+        "mail": str(first.id),
+        "by": CUSTOMER,
+    }
 
 
 def test_two_mails_of_one_conversation_in_one_batch_are_one_ticket() -> None:
@@ -149,6 +153,7 @@ def test_a_colleagues_answer_seen_in_sent_joins_as_outgoing() -> None:
     bring(known, first)
     decision = bring(known, answer(answers=first))
     assert (decision.outcome, decision.mail.direction) == ("joined", "out")
+    assert decision.evidence["by"] == "one of us"
 
 
 def test_whoever_a_colleague_forwards_a_mail_to_takes_part() -> None:

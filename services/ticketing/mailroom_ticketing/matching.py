@@ -19,6 +19,7 @@ Claim = Literal["number unsigned", "number wrongly signed", "stranger's referenc
 
 _SUGGESTIONS = 5
 """A mail may claim that many tickets; the rest of a subject full of numbers is ignored."""
+_US = "one of us"
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,17 @@ def _by_report(known: Known, mail: TicketMail) -> Match | None:
 
 
 def _by_reference(known: Known, mail: TicketMail) -> Match | None:
-    def may(holder: Holder, ticket: Ticket) -> bool:
-        return _takes_part(mail, ticket) or (mail.direction == "out" and holder.own)
+    def may(holder: Holder, ticket: Ticket) -> str | None:
+        colleague = _US if mail.direction == "out" and holder.own else None
+        return colleague or _takes_part(mail, ticket)
 
     return _first(known, "reference", mail.newest_first, may)
 
 
 def _by_being_referenced(known: Known, mail: TicketMail) -> Match | None:
     # A reply that overtook its original opened the ticket; now the original comes.
-    def may(holder: Holder, ticket: Ticket) -> bool:
-        return not holder.own and _takes_part(mail, ticket)
+    def may(holder: Holder, ticket: Ticket) -> str | None:
+        return None if holder.own else _takes_part(mail, ticket)
 
     return _first(known, "referenced", mail.own_ids, may)
 
@@ -104,27 +106,27 @@ def _by_tag(known: Known, mail: TicketMail, ring: Ring) -> Match | None:
     return None
 
 
-def _takes_part(mail: TicketMail, ticket: Ticket) -> bool:
-    """Incoming: by its sender. Outgoing, seen in our own Sent folder: by whom it went to."""
+def _takes_part(mail: TicketMail, ticket: Ticket) -> str | None:
+    """Who: of incoming mail a sender; of outgoing, seen in our Sent folder, a recipient."""
     people = mail.senders if mail.direction == "in" else mail.recipients
-    return not ticket.participants.isdisjoint(people)
+    return next((each for each in people if each in ticket.participants), None)
 
 
-def _is_ours(holder: Holder, _ticket: Ticket) -> bool:
-    return holder.own and holder.direction == "out"
+def _is_ours(holder: Holder, _ticket: Ticket) -> str | None:
+    return _US if holder.own and holder.direction == "out" else None
 
 
 def _first(
     known: Known,
     rule: Rule,
     message_ids: Sequence[str],
-    may: Callable[[Holder, Ticket], bool],
+    may: Callable[[Holder, Ticket], str | None],
 ) -> Match | None:
     for message_id in message_ids:
         for holder in holders(known, message_id):
             ticket = known.at.get(holder.mail)
-            if ticket is not None and may(holder, ticket):
-                evidence = {"message_id": message_id, "mail": str(holder.mail)}
+            if ticket is not None and (who := may(holder, ticket)):
+                evidence = {"message_id": message_id, "mail": str(holder.mail), "by": who}
                 return Match(ticket, rule, evidence)
     return None
 

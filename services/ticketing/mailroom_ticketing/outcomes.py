@@ -6,7 +6,7 @@ another, so that "failed, unknown" and a later "sent" both stay to be read.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -29,10 +29,10 @@ class Outcome:
     """For a person: whom the server took it for, what it said, what is to be done."""
 
 
-def outcome(received: Received[Any]) -> Outcome:
+def outcome(received: Received[Any], now: datetime) -> Outcome:
     """The fact that an event tells."""
     event = received.event
-    key, at = event.idempotency_key or "", received.published_at
+    key, at = event.idempotency_key or "", _published(received.published_at, now)
     match event:
         case MailSent():
             return Outcome(received.event_id, key, "sent", event.mail, event.sent_at, _sent(event))
@@ -74,6 +74,11 @@ def _refusals(refused: Iterable[Recipient]) -> str:
     return ", ".join(f"{each.address} ({each.code or '-'} {each.reply})" for each in refused)
 
 
-def outcomes(events: Sequence[Received[Any]]) -> Sequence[Outcome]:
+def outcomes(events: Sequence[Received[Any]], now: datetime) -> Sequence[Outcome]:
     """The facts that events tell, in order."""
-    return [outcome(each) for each in events]
+    return [outcome(each, now) for each in events]
+
+
+def _published(published_at: datetime, now: datetime) -> datetime:
+    # AMQP's timestamp counts seconds; the second's end keeps a fact behind what caused it.
+    return max(published_at, min(now, published_at + timedelta(milliseconds=999)))

@@ -61,7 +61,7 @@ async def record_sent(
     known = await loading.load(tx, [each.mail for each in left], wanted, now)
     decided = [one for each in left for one in arrivals.depart(known, each, ring, now)]
     await recording.record(tx, known, decided, now)
-    await store.add_outcomes(tx, outcomes(ours))
+    await store.add_outcomes(tx, outcomes(ours, now))
     tell(decided, now)
     return ()
 
@@ -70,7 +70,7 @@ async def record_outcome(
     tx: AsyncConnection, events: Sequence[Received[Any]], _resources: Resources[TicketingSettings]
 ) -> Sequence[Outgoing]:
     """What became of a mail of ours, for `ticket show` and `trace`."""
-    await store.add_outcomes(tx, outcomes(arrivals.of_tickets(events)))
+    await store.add_outcomes(tx, outcomes(arrivals.of_tickets(events), clock.now()))
     return ()
 
 
