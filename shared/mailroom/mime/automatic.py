@@ -15,7 +15,7 @@ from mailroom.mime.model import Auto
 # (verdict, field in lower case, pattern of its value, source)
 _ROWS: Final[tuple[tuple[Auto, str, str, str], ...]] = (
     ("replied", "auto-submitted", r"auto-replied", "RFC 3834 section 5.1"),
-    ("replied", "x-autoreply", r"(?!no\b)", "qmail-autoresponder, Zoho, Plesk"),
+    ("replied", "x-autoreply", r"^(?!no\b)", "qmail-autoresponder, Zoho, Plesk"),
     ("replied", "x-autorespond", r"", "autorespond, Parallels"),
     ("replied", "x-auto-reply-from", r"", "Communigate, Lotus"),
     ("replied", "x-autoresponder", r"", "cPanel, Confixx"),
@@ -28,8 +28,8 @@ _ROWS: Final[tuple[tuple[Auto, str, str, str], ...]] = (
     ("replied", "x-pm-message-type", r"auto", "Proton Mail"),
     ("replied", "x-fc-machinegenerated", r"true", "FirstClass"),
     ("replied", "x-mailer", r"vacation", "vacation(1)"),
-    ("generated", "auto-submitted", r"(?!no\b)\S", "RFC 3834 section 5; RFC 5436 auto-notified"),
-    ("generated", "x-auto-submitted", r"(?!no\b)\S", "Sophos, Hylafax"),
+    ("generated", "auto-submitted", r"^(?!no\b)\S", "RFC 3834 section 5; RFC 5436 auto-notified"),
+    ("generated", "x-auto-submitted", r"^(?!no\b)\S", "Sophos, Hylafax"),
     ("generated", "x-generated-by", r"", "phpMyFAQ, Redmine plug-ins"),
     ("generated", "x-cron-env", r"", "cron(8)"),
     ("generated", "feedback-type", r"", "RFC 5965"),

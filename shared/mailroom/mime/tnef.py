@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LARGEST: Final = 33_554_432  # bytes
-SECONDS: Final = 2
+SECONDS: Final = 1
 MEMORY: Final = 268_435_456  # bytes of address space of the process
 MOST_FILES: Final = 100
 
@@ -40,7 +40,7 @@ def unpack(data: bytes) -> Unpacked | None:
             [sys.executable, "-I", __file__],  # by its file: the package would be imported too
             input=data,
             capture_output=True,
-            timeout=SECONDS + 3,
+            timeout=SECONDS + 4,
             check=True,
         )
         answer = json.loads(done.stdout)

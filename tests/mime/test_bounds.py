@@ -1,0 +1,52 @@
+"""No mail costs more than 2 s of CPU and 300 MB, whatever it is made of."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mime.bombs import BOMBS
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, dict[str, Any]]:
+    """All bombs in one process of their own, so that its memory is theirs."""
+    command = [sys.executable, "-m", "tests.mime.bombs"]
+    done = subprocess.run(
+        command, cwd=PROJECT, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return {told["name"]: told for told in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_ends_quickly_and_without_eating_memory(
+    bomb: str, costs: dict[str, dict[str, Any]]
+) -> None:
+    cost = costs[bomb]
+    assert cost["seconds"] < 2
+    assert cost["MB"] < 300
+    assert not [one for one in cost["defects"] if one.startswith("reading failed")]
+
+
+@pytest.mark.parametrize(
+    ("bomb", "defect"),
+    [
+        ("parts", "parts cut at 1000"),
+        ("nesting", "parts nested deeper than 30"),
+        ("headers", "header fields cut at 5000"),
+        ("a long header", "header cut at 1 MB"),
+        ("a large text", "text cut at 5000000 bytes"),
+        ("uuencoded files", "uuencoded files cut at 100"),
+        ("tnef loops", "winmail.dat could not be unpacked"),
+    ],
+)
+def test_what_was_left_out_is_told(
+    bomb: str, defect: str, costs: dict[str, dict[str, Any]]
+) -> None:
+    assert defect in costs[bomb]["defects"]
