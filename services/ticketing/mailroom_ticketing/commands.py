@@ -116,8 +116,9 @@ def reply_(number: str, file: Path | None, cc: tuple[str, ...], key: str | None)
     send, is_new = run(work())
     people = ", ".join(each.address for each in send.to + send.cc)
     said = "will be sent to" if is_new else "was asked for before and is sent once, to"
-    click.echo(f"ticket {number}: reply {said} {people} (key {send.idempotency_key})")
-    click.echo(f"what becomes of it: mailroom ticket show {number}")
+    here = send.record.id if send.record else number
+    click.echo(f"ticket {here}: reply {said} {people} (key {send.idempotency_key})")
+    click.echo(f"what becomes of it: mailroom ticket show {here}")
 
 
 async def _newest(tx: AsyncConnection, found: Ticket) -> tuple[Answers | None, str]:
@@ -198,12 +199,13 @@ def _address(given: str) -> Address:
 def close(number: str) -> None:
     """Close ticket NUMBER. A mail from the customer opens it again."""
 
-    async def work() -> bool:
+    async def work() -> tuple[int, bool]:
         async with connected(TicketingSettings) as (tx, _):
-            return await store.close(tx, (await _ticket(tx, number)).number, clock.now())
+            found = await _ticket(tx, number)
+            return found.number, await store.close(tx, found.number, clock.now())
 
-    closed = run(work())
-    click.echo(f"ticket {number} {'closed' if closed else 'was closed before'}")
+    here, closed = run(work())
+    click.echo(f"ticket {here} {'closed' if closed else 'was closed before'}")
 
 
 async def _ticket(tx: AsyncConnection, given: str) -> Ticket:

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from mailroom.settings import ServiceSettings
-from mailroom_ticketing.tags import Ring, read_ring
+from mailroom_ticketing.key_ring import read_ring
+from mailroom_ticketing.tags import Ring
 
 
 class TicketingSettings(ServiceSettings):

@@ -9,22 +9,16 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """32 letters without i, l, o, u, which people misread (Crockford's Base32, in lower case)."""
 _MISREAD = str.maketrans("ilo", "110")
 _LENGTH = 5
 """Letters of the MAC: 25 bits, one guess in 33 million, and each wrong one is seen."""
-_SHORTEST_KEY = 16
 
 # [0-9] and not \d, which takes digits of every script. Spaces inside come from mail programs that
 # fold a subject in the middle of a word; 15 digits stay inside a bigint.
 _TAG = re.compile(r"\[\s*#\s*([0-9]{1,15})(?:\s*-\s*([0-9a-z]{1,20}))?\s*\]", re.IGNORECASE)
-
-
-class TagKeysRefused(ValueError):
-    """The key ring's file cannot be used; says which line, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +38,6 @@ class Tag:
     """As it stands in the subject."""
     has_mac: bool
     signed: bool
-
-
-def read_ring(path: Path, installation: str) -> Ring:
-    """The ring in a file of `keyid:hex` lines, newest first; `#` starts a comment.
-
-    Raises TagKeysRefused: unreadable, empty, not hex, or a key under 16 bytes.
-    """
-    try:
-        lines = path.read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise TagKeysRefused(f"cannot be read ({unreadable})") from unreadable
-    keys = []
-    for position, line in enumerate(lines, start=1):
-        content = line.partition("#")[0].strip()
-        if content:
-            keys.append(_key(content, position))
-    if not keys:
-        raise TagKeysRefused("holds no key: give one line keyid:hex, at least 32 hex digits")
-    return Ring(installation, tuple(keys))
-
-
-def _key(content: str, position: int) -> bytes:
-    key_id, _, digits = content.partition(":")
-    try:
-        key = bytes.fromhex(digits)
-    except ValueError:
-        key = b""
-    if not key_id.strip() or len(key) < _SHORTEST_KEY:
-        raise TagKeysRefused(f"line {position} is not keyid:hex with at least 32 hex digits")
-    return key
 
 
 def sign(ring: Ring, number: int) -> str:
