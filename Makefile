@@ -34,7 +34,7 @@ lint: .venv/ready ## style, and which part may import which
 	@$(BIN)/lint-imports
 
 types: .venv/ready ## mypy, strict
-	@$(BIN)/mypy shared services deploy tests
+	@$(BIN)/mypy shared services deploy tests docs
 
 format: .venv/ready ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix .

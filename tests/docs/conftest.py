@@ -28,16 +28,23 @@ def replaced(servers: local.Servers, folder: Path) -> list[tuple[str, str]]:
     """What the pages say, and what is there in its stead. The one place where a page is changed."""
     rows, events = servers.postgresql, servers.rabbitmq
     imap, smtp = f"localhost:{servers.dovecot.imaps}", f"localhost:{servers.postfix.submissions}"
-    (http,) = free_ports(1)
+    first, second = free_ports(2)
     return [
         (r"postgresql://postgres@db\.example\.com/postgres", rows.dsn),
         (r"@db\.example\.com\b", f"@{rows.host}:{rows.port}"),
         (r"@mq\.example\.com\b", f"@{events.host}:{events.port}"),
         (r"(imaps://(?:\S+@)?)(?:imap|mail)\.example\.com\b", rf"\g<1>{imap}"),
         (r"(smtps://(?:\S+@)?)(?:smtp|mail)\.example\.com\b", rf"\g<1>{smtp}"),
-        (r"127\.0\.0\.1:9101\b", f"127.0.0.1:{http}"),
+        (r"127\.0\.0\.1:9101\b", f"127.0.0.1:{first}"),
+        (r"127\.0\.0\.1:9102\b", f"127.0.0.1:{second}"),
         (r"/etc/mailroom\b", f"{folder}/etc"),
         (r"/var/lib/mailroom\b", f"{folder}/lib"),
+        (r"~/mailroom\b", str(ROOT)),
+        # Not into the environment that the tests run in, and without a registry.
+        (
+            r"^pip install (\S+)$",
+            rf"pip install -q --no-deps --no-build-isolation -t {folder}/site \g<1>",
+        ),
         # The terminal asks a person for passwords.
         (
             r"^(mailroom account (?:add|test|change .*--password\b)(?!.*--password-).*)$",
@@ -86,7 +93,7 @@ def _terminal(
         local.add_mail_user(servers, address, PASSWORD)
     path = f"{STAND_INS}:{Path(sys.executable).parent}:/usr/bin:/bin"
     settings = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{folder}/site",
         "SERVERS": str(servers.folder),
         "MAILROOM_TLS_CA_FILE": str(servers.ca_file),
         **settings,
