@@ -77,7 +77,8 @@ def test_every_awkward_mail_is_read() -> None:
          "Formação FrenetikPolis: Mega Campanha Final Verão | Cursos de Setembro",
          "Formação Frenetikpolis"),
         ("mail-gem/rfc6532/utf8_headers.eml", "Säying Hello", "Jöhn Doe"),
-        ("mimekit/messages/japanese.txt", "日本語メールテスト (testing Japanese emails)", "Atsushi Eno"),
+        ("mimekit/messages/japanese.txt", "日本語メールテスト (testing Japanese emails)",
+         "Atsushi Eno"),
     ],
 )  # fmt: skip
 def test_names_and_subjects_read_as_they_were_meant(name: str, subject: str, sender: str) -> None:

@@ -88,6 +88,18 @@ def test_a_receipt_is_a_report_without_recipients() -> None:
     assert found.recipients == ()
 
 
+def test_a_notification_of_amazon_ses_is_a_report() -> None:
+    told = (
+        '{"notificationType":"Bounce","bounce":{"bouncedRecipients":[{"emailAddress":"a@b.example",'
+        '"status":"5.1.1","diagnosticCode":"smtp; 550 5.1.1 user unknown"}]},'
+        '"mail":{"commonHeaders":{"messageId":"<sent@x>","subject":"Offer"}}}\n\n--\nUnsubscribe'
+    )
+    found = report(f"From: SES <no-reply@sns.amazonaws.com>\nSubject: AWS Notification\n\n{told}")
+    assert found == Report((Recipient("a@b.example", "failed", "5.1.1", True),), "sent@x", "Offer")
+    stranger = read(f"From: joe@x.example\r\nSubject: our JSON\r\n\r\n{told}".encode())
+    assert stranger.auto == "none"
+
+
 EXIM = """From: Mail Delivery System <Mailer-Daemon@mx.example>
 Subject: Mail delivery failed: returning message to sender
 To: us@x.example

@@ -81,7 +81,8 @@ _FORMS: Final = (
     (rf"^[ \t]*(?:recipient|addressed to|to)(?: address)?:[ \t]*<?({_ADDRESS})>?", "Oracle, EZweb"),
     (rf"deliver(?:ed|ing|y)?[\w ]{{0,20}}(?: to|:)[: ]{{1,3}}<?({_ADDRESS})>?", "DMA, KDDI"),
     (rf"(?:errors|recipients?|address(?:es)?|size|gateway for)[:\s(<]{{1,4}}({_ADDRESS})", "IMail"),
-    (rf"(?:>>> |^[ \t]*)RCPT TO: ?<?({_ADDRESS})>?", "Sendmail, Verizon"),
+    (rf"(?:[<>]{{3}} |^[ \t]*)RCPT TO: ?<?({_ADDRESS})>?", "Sendmail, Verizon, InterScan"),
+    (rf"^>>> (?:[^<\n]*<)?({_ADDRESS})>?", "ActiveHunter"),
 )  # fmt: skip
 _ANY_ADDRESS = re.compile(_ADDRESS)
 _DELAYED = re.compile(

@@ -64,7 +64,7 @@ _ROWS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         r"(?:relay|relaying)\b.{0,30}(?:denied|prohibit|not)|unable to relay|insecure mail relay",
         r"no relaying|not a gateway|not a registered gateway")),
     ("sender blocked", "DNS block lists, RFC 5782", (
-        r"\b(?:black|block|deny|rbl|dns)-?list|\brbl\b|dnsbl|spamhaus|spamcop|barracuda",
+        r"\b(?:black|block|deny|rbl|dns)[- ]?list|\brbl\b|dnsbl|spamhaus|spamcop|barracuda",
         r"sorbs|senderscore|spamrl|uceprotect|cloudmark|invaluement")),
     ("sender blocked", "Outlook.com, Gmail, Yahoo, 1&1, Cisco, Postfix", (
         (r"(?:ip|host|client|server|network)\b.{0,60}\b"

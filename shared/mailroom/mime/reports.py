@@ -28,7 +28,7 @@ _RETURNED_TYPES: Final = frozenset(
 _FIELD = re.compile(
     r"^([A-Za-z][A-Za-z-]{2,40})[ \t]*:[ \t]*([^\n]*(?:\n[ \t]+[^\n]+)*)|^[ \t]*$", re.MULTILINE
 )
-_CODE = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
+_CODE = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)", re.ASCII)
 _ACTIONS: Final[dict[str, Action]] = {
     "failed": "failed", "failure": "failed", "delayed": "delayed", "delivered": "delivered",
     "relayed": "relayed", "expanded": "expanded", "expired": "failed",
@@ -39,29 +39,47 @@ _SES: Final[dict[str, tuple[str, Action, str]]] = {
     "Complaint": ("complaint", "feedback", "complainedRecipients"),
     "Delivery": ("delivery", "delivered", "recipients"),
 }
+_COMPLAINT = re.compile(r"\bstaff@(?:hotmail|outlook)\.com", re.IGNORECASE)
+_OUTLOOK: Final = "x-hmxmroriginalrecipient"  # in complaints of Outlook.com's JMRP
 _BEGIN: Final = frozenset({"final-recipient", "original-recipient"})
 _DSN_IN_TEXT = re.compile(r"^(?:Final|Original)-Recipient[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
 def find_report(root: Part, subject: str, text: str) -> Report | None:
-    """The report that a mail is, or None."""
+    """The report that a mail is, or None. Forms for machines count before forms for people."""
     leaves = list(_leaves(root))
-    feedback = [leaf for leaf in leaves if leaf.type == "message/feedback-report"]
-    if feedback:
-        return _feedback(feedback[0], leaves, root.fields)
-    status = [leaf for leaf in leaves if leaf.type in _DSN_TYPES]
-    groups = [group for leaf in status for group in _groups(_raw(leaf))]
-    if not groups and notices.is_notice(root.fields, subject, text):
+    return (
+        _complaint(root.fields, leaves, subject)
+        or _status_report(root.fields, leaves, subject, text)
+        or _receipt(root.fields, leaves)
+        or _by_sns(root.fields, text)
+        or _notice(root.fields, leaves, subject, text)
+    )
+
+
+def _complaint(fields: Fields, leaves: list[Part], subject: str) -> Report | None:
+    """A feedback report (RFC 5965), or its forerunner of Outlook.com."""
+    for leaf in leaves:
+        if leaf.type == "message/feedback-report":
+            told, _ = split(leaf.content() + b"\n\n", 0, LONGEST_STATUS, [])
+            return _feedback(told, leaves, fields)
+    if _COMPLAINT.search(fields.first("from") or "") and subject.startswith("complaint about"):
+        return _feedback(Fields(), leaves, fields)
+    return None
+
+
+def _status_report(fields: Fields, leaves: list[Part], subject: str, text: str) -> Report | None:
+    """A delivery status notification (RFC 3464), under whatever type it came."""
+    groups = [group for leaf in leaves if leaf.type in _DSN_TYPES for group in _groups(_raw(leaf))]
+    if not groups and notices.is_notice(fields, subject, text):
         groups = _inside(leaves)
-    if groups:
-        return _report(groups, leaves, notices.cut(text), root.fields)
-    if any(leaf.type == "message/disposition-notification" for leaf in leaves):  # RFC 8098
-        return _about((), _returned(leaves, ""), root.fields)
-    told = _notification(text)
-    if told is not None:
-        return told
-    if status or notices.is_notice(root.fields, subject, text):
-        return _notice(root, leaves, subject, text)
+    return _report(groups, leaves, notices.cut(text), fields) if groups else None
+
+
+def _receipt(fields: Fields, leaves: list[Part]) -> Report | None:
+    """That a mail was read or not (RFC 8098): a report, though on no delivery."""
+    if any(leaf.type == "message/disposition-notification" for leaf in leaves):
+        return _about((), _returned(leaves, ""), fields)
     return None
 
 
@@ -140,12 +158,14 @@ def _status(given: str, said: str) -> str:
     return str((telling or codes or [""])[0])
 
 
-def _notice(root: Part, leaves: list[Part], subject: str, text: str) -> Report:
+def _notice(fields: Fields, leaves: list[Part], subject: str, text: str) -> Report | None:
     """A report whose only form is prose; or RFC 3464 fields that lost their part."""
+    empty_status = any(leaf.type in _DSN_TYPES for leaf in leaves)
+    if not (empty_status or notices.is_notice(fields, subject, text)):
+        return None
     if not text.strip():
         text = decode(leaves[0].content()[:LONGEST_STATUS], None)[0] if leaves else ""
     notice = notices.cut(text)
-    fields = root.fields
     groups = _groups(text.encode().decode("latin_1")) if _DSN_IN_TEXT.search(text) else []
     if groups:
         return _report(groups, leaves, notice, fields)
@@ -168,12 +188,11 @@ def _told(address: str, said: str, around: str, *, delayed: bool) -> Recipient:
     return Recipient(one_line(address), "delayed" if delayed else "failed", status, hard)
 
 
-def _feedback(part: Part, leaves: list[Part], report: Fields) -> Report:
+def _feedback(told: Fields, leaves: list[Part], report: Fields) -> Report:
     """RFC 5965: who complained, or wishes no more mail. No address is bad for that."""
-    fields, _ = split(part.content() + b"\n\n", 0, 1 << 20, [])
     returned = _returned(leaves, "")
-    values = fields.all("original-rcpt-to") or fields.all("removal-recipient")
-    boxes = parse_addresses(values) or parse_addresses(returned.all("to"))
+    values = told.all("original-rcpt-to") or told.all("removal-recipient")
+    boxes = parse_addresses(values or returned.all(_OUTLOOK) or returned.all("to"))
     addresses = dict.fromkeys(box.address for box in boxes if box.address)
     found = tuple(Recipient(address, "feedback", "", hard=False) for address in addresses)
     return _about(found, returned, report)
@@ -205,10 +224,9 @@ def _about(recipients: tuple[Recipient, ...], returned: Fields, report: Fields) 
     )
 
 
-def _notification(text: str) -> Report | None:
+def _by_sns(fields: Fields, text: str) -> Report | None:
     """Amazon SES by way of SNS: JSON in the text (its documented notification contents)."""
-    start = text[:2_000].lstrip()
-    if not (start.startswith("{") and '"notificationType"' in start):
+    if "@sns.amazonaws.com" not in (fields.first("from") or ""):
         return None
     try:
         told, _ = json.JSONDecoder().raw_decode(text.strip().replace("\n", ""))
