@@ -21,6 +21,7 @@ from mailroom.migrations import grant_schema
 from tests.installation import OWNER, Broker, Database, password_of
 from tests.messaging.clock import Clock
 from tests.messaging.world import SERVICES, World, desk_metadata, orders
+from tests.waiting import until
 
 FOREIGN = ["erp", "web"]
 NAMES = [service.name for service in SERVICES]
@@ -105,6 +106,12 @@ async def broker(vhost: Broker) -> Broker:
     async with await aio_pika.connect(vhost.url(OWNER), timeout=10) as connection:
         channel = await connection.channel()
         for name in [*queues(), topology.BURIED]:
+
+            async def unconsumed(name: str = name) -> bool:
+                queue = await channel.declare_queue(name, passive=True)
+                return queue.declaration_result.consumer_count == 0
+
+            await until(unconsumed)
             await channel.queue_delete(name)
     await declare(vhost)
     return vhost

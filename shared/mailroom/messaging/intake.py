@@ -9,25 +9,23 @@ limit with it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
 from aio_pika.exceptions import AMQPError
 
-log = structlog.get_logger("mailroom.messaging")
+from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, to_its_end
 
-T = TypeVar("T")
+log = structlog.get_logger("mailroom.messaging")
 
 Messages = Sequence[AbstractIncomingMessage]
 Settle = Callable[[Messages], Awaitable[None]]
 """Commits all that the messages cause. If it raises, they go back to their queue, all of them."""
 
-FINISH_WITHIN = 5.0
-"""Seconds that a batch in hand has to end once its loop is cancelled."""
-
 _ANSWER_WITHIN = 10.0
+_READY_WITHIN = 3.0
 _LOST_PAUSE = 0.5
 # aiormq says of a closed connection RuntimeError.
 _LOST = (AMQPError, RuntimeError, OSError, TimeoutError)
@@ -58,8 +56,8 @@ async def consume_for_ever(queue: AbstractRobustQueue, size: int, settle: Settle
         except _LOST as lost:
             log.info("channel_lost", queue=queue.name, problem=str(lost) or type(lost).__name__)
         except asyncio.CancelledError:
-            # aiormq ends pending calls of a closed channel with CancelledError too.
-            if being_cancelled():
+            # Or aiormq's word for a closed channel.
+            if is_cancelled():
                 raise
         await asyncio.sleep(_LOST_PAUSE)
 
@@ -75,20 +73,23 @@ async def _consume(
         arrived.put_nowait(None)
 
     prefetch = size if until_new else 2 * size
-    await queue.channel.set_qos(prefetch, timeout=_ANSWER_WITHIN)
+    async with asyncio.timeout(_ANSWER_WITHIN):
+        await queue.channel.set_qos(prefetch)
     underlay = await queue.channel.get_underlay_channel()
     queue.channel.close_callbacks.add(lost)
     underlay.on_consumer_cancel_callbacks.add(lost)
     try:
         # Not robust: aio-pika would consume again by itself, with messages of two lives in hand.
-        tag = await queue.consume(arrived.put, timeout=_ANSWER_WITHIN, robust=False)
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            tag = await queue.consume(arrived.put, robust=False)
         last_tag = 0
         try:
             while True:
+                end_if_cancelled()
                 batch = await _take(arrived, size)
                 if batch is None:
                     return False
-                last_tag = await to_its_end(_settle(batch, last_tag, settle), FINISH_WITHIN)
+                last_tag = await to_its_end(_settle(batch, last_tag, settle))
                 if until_new and not batch[-1].redelivered:
                     return True
         finally:
@@ -101,7 +102,7 @@ async def _consume(
 async def _until_ready(channel: AbstractRobustChannel) -> None:
     """aio-pika opens a channel again with its connection, but not after its queue was missing."""
     try:
-        async with asyncio.timeout(_ANSWER_WITHIN):
+        async with asyncio.timeout(_READY_WITHIN):
             await channel.ready()
     except TimeoutError:
         await channel.restore()
@@ -159,22 +160,3 @@ async def _give_back(queue: AbstractRobustQueue, tag: str) -> None:
     except _LOST as lost:
         # A closed channel has given back everything.
         log.info("channel_lost", queue=queue.name, problem=str(lost) or type(lost).__name__)
-
-
-async def to_its_end(work: Coroutine[Any, Any, T], within: float) -> T:
-    """Await `work`. A cancellation meanwhile takes effect after it, or after `within` seconds."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if being_cancelled():
-            await asyncio.wait([task], timeout=within)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        raise
-
-
-def being_cancelled() -> bool:
-    """Whether somebody cancels this task, and not aiormq a call that it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -27,9 +27,9 @@ from mailroom.crashpoints import crashpoint
 from mailroom.messaging import outbox
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
-from mailroom.messaging.intake import FINISH_WITHIN, being_cancelled, to_its_end
 from mailroom.messaging.presence import begin
 from mailroom.messaging.publishing import CONFIRM_WITHIN, Outcome, publish, publish_one_by_one
+from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, to_its_end
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Resources, Service
 
@@ -87,6 +87,7 @@ async def _relay_for_ever(
 ) -> None:
     pause, one_by_one = 1.0, False
     while True:
+        end_if_cancelled()
         try:
             async with _connected(service, resources) as connection:
                 await relay_once(service, resources, connection, one_by_one=one_by_one)
@@ -98,8 +99,8 @@ async def _relay_for_ever(
         except (*_WAITED_OUT, BrokerStalled) as failed:
             log.warning("relay_waits", service=service.name, problem=describe(failed), again=pause)
         except asyncio.CancelledError:
-            # aiormq ends pending calls of a closed connection with CancelledError too.
-            if being_cancelled():
+            # Or aiormq's word for a closed connection.
+            if is_cancelled():
                 raise
         # Jitter: replicas do not come back all at once.
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
@@ -113,8 +114,9 @@ async def _relay_while_connected(
     woken: asyncio.Event,
 ) -> None:
     while True:
+        end_if_cancelled()
         woken.clear()
-        while await to_its_end(relay_once(service, resources, connection), FINISH_WITHIN):
+        while await to_its_end(relay_once(service, resources, connection)):
             pass
         try:
             async with asyncio.timeout(POLL):
@@ -183,6 +185,7 @@ async def _listen(service: Service[Any], resources: Resources[Any], woken: async
     dsn = str(resources.settings.database_url)
     name = {"application_name": f"{service.name} listen"}
     while True:
+        end_if_cancelled()
         try:
             connection = await asyncpg.connect(dsn, timeout=_CONNECT_WITHIN, server_settings=name)
             try:
