@@ -4,7 +4,6 @@ of a service."""
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -70,8 +69,9 @@ def reader(
 ) -> Iterator[Terminal]:
     """Who reads the guides, one after another, and keeps what was made on the way."""
     folder = tmp_path_factory.mktemp("reader")
-    with ExitStack() as stays:
-        yield _terminal(guide_servers, folder, {}, stays)
+    terminal = _terminal(guide_servers, folder, {})
+    yield terminal
+    terminal.leave()
 
 
 @pytest.fixture
@@ -82,13 +82,12 @@ def operator(
     place = Place(tmp_path, database.name, broker.vhost)
     passwords = {name: password_of(name) for name in (OWNER, *service_names(), *PUBLISHERS)}
     operated = with_keys(servers, place, environment(servers, place, passwords, PUBLISHERS))
-    with ExitStack() as stays:
-        yield _terminal(servers, tmp_path, dict(operated.environment), stays)
+    terminal = _terminal(servers, tmp_path, dict(operated.environment))
+    yield terminal
+    terminal.leave()
 
 
-def _terminal(
-    servers: local.Servers, folder: Path, settings: dict[str, str], stays: ExitStack
-) -> Terminal:
+def _terminal(servers: local.Servers, folder: Path, settings: dict[str, str]) -> Terminal:
     for address in PEOPLE:
         local.add_mail_user(servers, address, PASSWORD)
     path = f"{STAND_INS}:{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -99,4 +98,4 @@ def _terminal(
         **settings,
     }
     plain = plain_environment(folder, PATH=path, **settings)
-    return Terminal(servers, plain, replaced(servers, folder), stays)
+    return Terminal(servers, plain, replaced(servers, folder))

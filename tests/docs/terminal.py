@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local import Servers
@@ -35,13 +35,14 @@ class BlockFailed(AssertionError):
 
 @dataclass
 class Terminal:
-    """A reader's shell. `stays` holds what `mailroom serve` started, until the reader goes."""
+    """A reader's shell."""
 
     servers: Servers
     environment: dict[str, str]
     replaced: Sequence[tuple[str, str]]
     """Regular expressions, and what stands there instead."""
-    stays: ExitStack
+    serving: dict[str, ExitStack] = field(default_factory=dict)
+    """What `mailroom serve` started, by the port of its probes."""
 
     @property
     def folder(self) -> Path:
@@ -98,8 +99,19 @@ class Terminal:
         self.environment = dict(entry.split("=", 1) for entry in entries)
 
     def _serve(self, names: str) -> None:
+        """Serve until the reader leaves, or serves something else at the same port."""
+        port = self.environment["MAILROOM_HTTP"]
+        if before := self.serving.pop(port, None):
+            before.close()
         operated = Operated(self.servers, Path(self.environment["HOME"]), self.environment)
-        self.stays.enter_context(served(operated, *names.split()))
+        stays = ExitStack()
+        stays.enter_context(served(operated, *names.split()))
+        self.serving[port] = stays
+
+    def leave(self) -> None:
+        """End what was served."""
+        while self.serving:
+            self.serving.popitem()[1].close()
 
 
 def _with_its_code(line: str) -> str:

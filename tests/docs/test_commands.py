@@ -3,25 +3,64 @@
 from collections.abc import Callable
 from contextlib import suppress
 
+import pytest
+
 from deploy.local import mail_programs
 from deploy.local.mail_programs import Person
 from deploy.local.operating import CommandFailed, Operated, command, rows
 from deploy.local.story import eventually
-from tests.docs.pages import blocks
+from tests.docs.pages import Block, blocks, pages
 from tests.docs.terminal import Terminal
 
 ANNA = Person("Anna", "anna@customer.example")
 GUIDES = ("docs/operations.md", "README.md", "docs/development.md")
 """In the order in which they build upon each other."""
+OF_SERVICES = sorted(str(page) for page in pages() if page.parts[0] == "services")
 
 
 def test_whoever_follows_the_guides_operates_mailroom(reader: Terminal) -> None:
     for page in GUIDES:
-        for block in blocks(page, "sh"):
-            for words, happens in MEANWHILE.items():
-                if words in block.text:
-                    happens(reader)
-            reader.follow(block)
+        follow(reader, page)
+
+
+@pytest.mark.parametrize("page", OF_SERVICES)
+def test_whoever_reads_the_page_of_a_service_can_do_what_it_says(
+    operator: Terminal, page: str
+) -> None:
+    operator.follow(Block(page, 0, "sh", TAKEN_FOR_GRANTED.get(page, "")))
+    follow(operator, page)
+
+
+def follow(reader: Terminal, page: str) -> None:
+    for block in blocks(page, "sh"):
+        for words, happens in MEANWHILE.items():
+            if words in block.text:
+                happens(reader)
+        reader.follow(block)
+
+
+TAKEN_FOR_GRANTED = {
+    "services/directory/README.md": """
+mailroom user add anna
+mailroom user add ben
+""",
+    "services/router/README.md": """
+mailroom mailbox add Sales
+mailroom mailbox add Info
+mailroom account add info --mailbox Info --address service@example.com \\
+    --imap imaps://imap.example.com
+printf 'From: shop@shop.example\\r\\n\\r\\nYour order\\r\\n' > mail.eml
+""",
+    "services/ticketing/README.md": """
+mailroom mailbox add service --address service@example.com
+mailroom mailbox add returns
+mailroom account add service --mailbox service --address service@example.com --interval 5 \\
+    --imap imaps://imap.example.com --smtp smtps://smtp.example.com
+echo "We are sorry." > answer.txt
+mailroom serve all
+""",
+}
+"""What is there before somebody reads the page of a service."""
 
 
 def a_customer_writes(reader: Terminal) -> None:
@@ -44,6 +83,7 @@ def she_writes_again(reader: Terminal) -> None:
 
 MEANWHILE: dict[str, Callable[[Terminal], None]] = {
     "mailroom trace parcel-1@customer.example": a_customer_writes,
+    "mailroom ticket show 1": a_customer_writes,
     "mailroom tally\n": she_writes_again,
 }
 """What happens in the world before the reader comes to a block that has these words."""
