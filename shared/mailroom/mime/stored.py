@@ -13,13 +13,19 @@ from mailroom.mime.model import Address, Attachment, Mail, Recipient, Report
 _ADDRESSES = ("from_", "sender", "reply_to", "to", "cc")
 _STRINGS = ("in_reply_to", "references", "delivered_to", "tags", "defects")
 _PAIRS = ("headers", "verdicts")
+_NAMES = tuple(field.name for field in fields(Mail))
 
 
 def to_json(mail: Mail) -> dict[str, Any]:
     """Plain JSON values: `date` in ISO 8601 with offset, `from_` as "from"."""
-    told = asdict(mail)
+    # Not `asdict`, which copies each string and takes longer than reading the mail.
+    told = {name: getattr(mail, name) for name in _NAMES}
+    for name in _ADDRESSES:
+        told[name] = [{"name": box.name, "address": box.address} for box in told[name]]
     told["from"] = told.pop("from_")
     told["date"] = mail.date.isoformat() if mail.date else None
+    told["attachments"] = [asdict(one) for one in mail.attachments]
+    told["report"] = asdict(mail.report) if mail.report else None
     return told
 
 
@@ -36,7 +42,7 @@ def from_json(told: dict[str, Any]) -> Mail:
         given[name] = tuple((key, value) for key, value in given[name])
     given["attachments"] = tuple(Attachment(**one) for one in given["attachments"])
     given["report"] = _report(given["report"])
-    return Mail(**{field.name: given[field.name] for field in fields(Mail)})
+    return Mail(**{name: given[name] for name in _NAMES})
 
 
 def _report(told: dict[str, Any] | None) -> Report | None:
