@@ -119,7 +119,9 @@ def test_an_attached_mail_is_one_attachment_and_its_text_is_not_ours() -> None:
         ("utf-8", "ä€😀".encode(), "ä€😀", None),
         ("iso-8859-1", "ä€".encode("cp1252"), "ä€", None),
         ("iso-8859-1", "Größe".encode(), "Größe", "declared iso-8859-1, is UTF-8"),
-        ("us-ascii", "Größe".encode("latin_1"), "Größe", None),
+        ("us-ascii", "Größe".encode("latin_1"), "Größe", "not valid us-ascii"),
+        ("us-ascii", "Привет, как дела".encode("cp1251"), "Привет, как дела", "not valid us-ascii"),
+        ("utf-8", "\ufeffGröße".encode(), "Größe", None),
         ("utf-8", "Größe, Übel".encode("latin_1"), "Größe, Übel", "not valid utf-8"),
         ("utf-8", b"Gr\xc3\xb6\xc3\x9fe \xff", "Größe \ufffd", "not valid utf-8"),
         ("nonsense", "Größe".encode(), "Größe", "unknown charset nonsense"),
@@ -181,6 +183,25 @@ def test_quoted_printable_is_read_though_it_is_broken() -> None:
         leaf("text/plain; charset=latin1", body, "Content-Transfer-Encoding: Quoted-Printable")
     )
     assert mail.text.startswith("ab = =ZZ ä")
+
+
+@pytest.mark.parametrize("encoding", ["BASE64", "base64;", '"base64"', "base64 (coded)"])
+def test_a_transfer_encoding_is_known_as_it_is_spelled(encoding: str) -> None:
+    mail = read(leaf("text/plain", b"YWJj", f"Content-Transfer-Encoding: {encoding}"))
+    assert mail.text == "abc"
+
+
+def test_a_soft_line_break_may_have_got_blanks_behind_it() -> None:
+    body = b"one = \r\nline=\t\r\n."
+    assert (
+        read(leaf("text/plain", body, "Content-Transfer-Encoding: quoted-printable")).text
+        == "one line."
+    )
+
+
+def test_a_file_saved_with_a_byte_order_mark_is_read() -> None:
+    mail = read(b"\xef\xbb\xbfSubject: a\r\n\r\nb")
+    assert (mail.subject, mail.text, mail.defects) == ("a", "b", ())
 
 
 def test_a_uuencoded_file_in_the_text_is_an_attachment() -> None:

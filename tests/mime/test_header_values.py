@@ -91,7 +91,7 @@ def test_a_body_that_begins_without_a_blank_line_is_not_lost() -> None:
     assert mail.defects == ("no blank line between header and body",)
 
 
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n", b"\r"])
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n", b"\r", b"\r\r\n"])
 def test_any_line_ends_will_do(line_end: bytes) -> None:
     lines = [b"From x@y Mon Jan  2 15:04:05 2006", b"Subject: a", b" b", b"", b"text", b"more"]
     mail = read(line_end.join(lines))

@@ -95,7 +95,9 @@ def test_a_notification_of_amazon_ses_is_a_report() -> None:
         '"mail":{"commonHeaders":{"messageId":"<sent@x>","subject":"Offer"}}}\n\n--\nUnsubscribe'
     )
     found = report(f"From: SES <no-reply@sns.amazonaws.com>\nSubject: AWS Notification\n\n{told}")
-    assert found == Report((Recipient("a@b.example", "failed", "5.1.1", True),), "sent@x", "Offer")
+    assert found == Report(
+        (Recipient("a@b.example", "failed", "5.1.1", hard=True),), "sent@x", "Offer"
+    )
     stranger = read(f"From: joe@x.example\r\nSubject: our JSON\r\n\r\n{told}".encode())
     assert stranger.auto == "none"
 

@@ -182,7 +182,7 @@ def _without_uuencoded(part: Part, data: bytes, charset: str | None, found: Bodi
 def _line_feeds(text: str) -> str:
     if "\r" not in text:
         return text
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _tnef(part: Part, found: Bodies) -> bool:

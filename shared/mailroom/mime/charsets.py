@@ -62,6 +62,7 @@ _MEANT: Final = {
 }
 _LATIN: Final = frozenset({"ascii", "latin_1", "cp1252"})
 _UNKNOWN = re.compile(r"^(x_unknown|unknown|unknown_8bit|8bit|x_user_defined|default|none|auto)?$")
+_ASCII = re.compile(r"^(?:us-?ascii|ascii|ansi_x3)", re.IGNORECASE)
 _NOT_NAME = re.compile(r"[^a-z0-9]+")
 _PREFIX = re.compile(r"^(?:charset|x|cs|cp(?=windows|iso))_+")
 _TRAILING = re.compile(r"^(windows_\d{4}|iso_8859_\d{1,2}|utf_?8|us_ascii|gb2312|koi8_[ru])")
@@ -97,29 +98,42 @@ def decode(data: bytes, charset: str | None, hint: str | None = None) -> tuple[s
     """
     if data.isascii() and b"\x1b" not in data and (charset is None or _plain(charset)):
         return clean(data.decode("ascii")), None
-    if charset is None or _UNKNOWN.match(_NOT_NAME.sub("_", charset[:80].lower()).strip("_")):
-        return clean(_guess(data, hint)), _no_charset(charset)
-    codec = codec_of(charset)
-    if codec is None:
-        return clean(_guess(data, hint)), f"unknown charset {printable(charset)}"
+    doubt = _doubt(data, charset)
+    if charset is None or doubt is not None:
+        return clean(_guess(data, hint)), doubt
+    text, defect = _believed(data, charset, hint)
+    return clean(text), defect
+
+
+def _doubt(data: bytes, charset: str | None) -> str | None:
+    """Why a declared charset cannot be believed at all."""
+    if charset is None:
+        return "no charset for 8 bit text"
+    if _UNKNOWN.match(_NOT_NAME.sub("_", charset[:80].lower()).strip("_")):
+        return f"charset {printable(charset)}"
+    if codec_of(charset) is None:
+        return f"unknown charset {printable(charset)}"
+    if _ASCII.match(charset) and not data.isascii():
+        return f"not valid {printable(charset)}"
+    return None
+
+
+def _believed(data: bytes, charset: str, hint: str | None) -> tuple[str, str | None]:
+    codec = codec_of(charset) or "utf_8"
     if codec in {"cp1252", "iso8859_15"} and not data.isascii() and b"\x00" not in data:
         text = _strict(data, "utf_8")
         if text is not None and _HIGH_SEQUENCE.search(data):
-            return clean(text), f"declared {printable(charset)}, is UTF-8"
+            return text, f"declared {printable(charset)}, is UTF-8"
     text = _strict(data, codec)
     if text is not None:
-        return clean(text), None
-    return clean(_repaired(data, codec, hint)), f"not valid {printable(charset)}"
+        return text, None
+    return _repaired(data, codec, hint), f"not valid {printable(charset)}"
 
 
 def _plain(charset: str) -> bool:
     """Whether ASCII bytes mean ASCII in it (not so in UTF-16, UTF-7, ISO-2022, HZ)."""
     codec = codec_of(charset)
     return codec is None or not codec.startswith(("utf_16", "utf_32", "utf_7", "iso2022", "hz"))
-
-
-def _no_charset(charset: str | None) -> str:
-    return "no charset for 8 bit text" if charset is None else f"charset {printable(charset)}"
 
 
 def _strict(data: bytes, codec: str) -> str | None:
@@ -170,6 +184,7 @@ def _mostly_utf8(data: bytes) -> bool:
 def clean(text: str) -> str:
     """Without NUL; a lone surrogate becomes the replacement character."""
     whole = text.replace("\x00", "") if "\x00" in text else text
+    whole = whole.removeprefix("\ufeff")  # a byte order mark
     if not whole.isascii():
         try:
             whole.encode()

@@ -24,6 +24,10 @@ MOST_PARTS: Final = 1_000
 DEEPEST: Final = 30
 
 _TYPE = re.compile(r'^[\s"]*([!#-\'*+\-.0-9A-Z^-z|~]+)\s*/\s*([!#-\'*+\-.0-9A-Z^-z|~]+)')
+_ENCODING = re.compile(r"[ \t\"]*([A-Za-z0-9-]+)")
+_SPACED_SOFT_BREAK = re.compile(
+    rb"=[ \t]+\r?\n"
+)  # blanks that a relay added (RFC 2045 section 6.7)
 _UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 _BOUNDARY_LINE = re.compile(rb"^--(\S{1,70})[ \t]*\r?\nContent-", re.MULTILINE | re.IGNORECASE)
 _UU = re.compile(rb"^begin [0-7]{3,4} [^\r\n]*\r?\n", re.MULTILINE)
@@ -59,7 +63,8 @@ class Part:
     @property
     def encoding(self) -> str:
         """The Content-Transfer-Encoding, in lower case."""
-        return token(self.fields.first("content-transfer-encoding") or "").strip('";').lower()
+        declared = _ENCODING.match(self.fields.first("content-transfer-encoding") or "")
+        return declared[1].lower() if declared else ""
 
     def content(self) -> bytes:
         """The bytes without their Content-Transfer-Encoding (RFC 2045 section 6)."""
@@ -67,7 +72,7 @@ class Part:
         if encoding == "base64":
             return base64(self.body)
         if encoding == "quoted-printable":
-            return binascii.a2b_qp(self.body)
+            return binascii.a2b_qp(_SPACED_SOFT_BREAK.sub(b"=\n", self.body))
         if encoding in _UUENCODE:
             return uudecoded(self.body) or self.body
         return self.body
@@ -97,7 +102,8 @@ class Walk:
 
 def tree(raw: bytes, defects: list[str]) -> Part:
     """The root part of a mail. Never raises; whatever is wrong is noted in `defects`."""
-    start = len(raw) - len(raw.lstrip(b"\r\n"))
+    text = raw.removeprefix(b"\xef\xbb\xbf") if raw.startswith(b"\xef\xbb\xbf") else raw
+    start = len(raw) - len(text.lstrip(b"\r\n"))
     walk = Walk(defects)
     return _part(raw, (start, len(raw)), Place("", 0, "text/plain"), walk)
 
