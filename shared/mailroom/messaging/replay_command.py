@@ -1,0 +1,45 @@
+"""`mailroom replay`: have published events again, when a broker lost them or a queue is new."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from mailroom import clock
+from mailroom.cli import Refusal, connected, refuse, run
+from mailroom.contracts import CONTRACTS
+from mailroom.messaging import outbox
+from mailroom.service import ServiceUnknown, named
+
+
+@click.command("replay")
+@click.option("--service", "service", required=True, help="the service that published them")
+@click.option("--since", required=True, help="ISO 8601: 2025-06-01 or 2025-06-01T12:00+02:00")
+@click.option("--name", "names", multiple=True, help="only these events: mail.routed …; may repeat")
+def replay_command(service: str, since: str, names: tuple[str, ...]) -> None:
+    """Publish again what a service published, with the same event ids.
+
+    Consumers that had an event know it by its id, and do nothing.
+    """
+    for name in names:
+        if name not in CONTRACTS:
+            raise refuse("name", name, f"give one of {', '.join(sorted(CONTRACTS))}")
+    count = run(_replay(service, _moment(since), names))
+    click.echo(f"{count} events of {service} since {since} will be published again")
+
+
+async def _replay(service: str, since: datetime, names: Sequence[str]) -> int:
+    try:
+        (found,) = named([service])
+    except ServiceUnknown as unknown:
+        raise Refusal(str(unknown)) from None
+    async with connected(found.settings) as (tx, _):
+        return await outbox.republish(tx, found.messaging, since, names, clock.now())
+
+
+def _moment(since: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        raise refuse("since", since, "give a time as 2025-06-01T12:00+02:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,140 @@
+"""`mailroom parked` and `mailroom replay`, as an operator runs them.
+
+Desk and shop are third parties' services here: a package with an entry point, found when installed.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mailroom import clock as mailroom_clock
+from mailroom.messaging import outbox
+from tests.messaging.test_consume import deliver, only_consumers, order, parked
+from tests.messaging.world import (
+    DESK,
+    OrderPlaced,
+    World,
+    desk_messaging,
+    shop_messaging,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def installation(tmp_path: Path, world: World) -> dict[str, str]:
+    """The environment of a machine on which both services are installed."""
+    package = tmp_path / "shop_and_desk-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-and-desk\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(
+        "[mailroom.services]\n"
+        "desk = tests.messaging.world:DESK\n"
+        "shop = tests.messaging.world:SHOP\n"
+    )
+    urls = {
+        f"MAILROOM_{name.upper()}_{kind}_URL": url
+        for name in ("shop", "desk")
+        for kind, url in (
+            ("DATABASE", world.database.url(name)),
+            ("BROKER", world.broker.url(name)),
+        )
+    }
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MAILROOM_")}
+    return kept | urls | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+
+async def mailroom(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    program = "from mailroom.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, *arguments),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_parked_events_are_listed_shown_replayed_and_dropped(
+    world: World, installation: dict[str, str]
+) -> None:
+    async with world.running(DESK, only=only_consumers):
+        await deliver(world, 7, event_id="e7", note="park")
+        await deliver(world, 8, event_id="e8", note="park")
+        first, second = await parked(world, 2)
+    code, listed, _ = await mailroom(installation, "parked", "list", "--service", "desk", "--json")
+    assert code == 0
+    told = [json.loads(line) for line in listed.splitlines()]
+    assert [each["id"] for each in told] == [f"desk:{first.id}", f"desk:{second.id}"]
+    assert told[0]["reason"] == "the order says so"
+    _, shown, _ = await mailroom(installation, "parked", "show", told[0]["id"], "--json")
+    assert json.loads(shown)["body"] == order(7, note="park").decode()
+    code, said, _ = await mailroom(installation, "parked", "replay", told[0]["id"])
+    assert (code, said) == (0, f"replayed {told[0]['id']}\n")
+    assert [row.event_id for row in await world.rows(desk_messaging.outbox)] == ["e7"]
+    code, said, _ = await mailroom(installation, "parked", "drop", "--yes", told[1]["id"])
+    assert (code, said) == (0, f"dropped {told[1]['id']}\n")
+    _, text, _ = await mailroom(installation, "parked", "list", "--service", "desk")
+    assert text.splitlines()[0].startswith(told[0]["id"])
+    assert "(replayed)" in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["parked", "show", "7"], "mailroom: id '7': give <service>:<number>"),
+        (["parked", "show", "desk:x"], "mailroom: id 'desk:x': give <service>:<number>"),
+        (["parked", "show", "desk:" + "9" * 30], "mailroom: id 'desk:999"),
+        (["parked", "show", "desk:424242"], "mailroom: id 'desk:424242': no such parked event"),
+        (["parked", "replay", "desk:424242"], "mailroom: id 'desk:424242': no such parked event"),
+        (["parked", "drop", "--yes", "desk:4"], "mailroom: id 'desk:4': no such parked event"),
+        (["parked", "replay", "nobody:1"], "mailroom: service 'nobody' is not installed"),
+        (["replay", "--service", "shop", "--since", "yesterday"], "mailroom: since 'yesterday'"),
+        (
+            ["replay", "--service", "shop", "--since", "2025-01-01", "--name", "mail.lost"],
+            "mailroom: name 'mail.lost': give one of ",
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, str) else " ".join(value)[:40],
+)
+async def test_a_mistake_is_answered_with_one_line_and_code_2(
+    installation: dict[str, str], arguments: list[str], said: str
+) -> None:
+    code, out, err = await mailroom(installation, *arguments)
+    assert code == 2
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+async def test_a_service_whose_settings_are_missing_is_named_with_what_is_missing(
+    installation: dict[str, str],
+) -> None:
+    del installation["MAILROOM_DESK_DATABASE_URL"]
+    code, _, err = await mailroom(installation, "parked", "list", "--service", "desk")
+    assert code == 2
+    assert "MAILROOM_DESK_DATABASE_URL is not set" in err
+    assert err.count("\n") == 1
+
+
+async def test_what_was_published_is_published_again_since_a_time(
+    world: World, installation: dict[str, str]
+) -> None:
+    (id_,) = await world.place(OrderPlaced(number=1))
+    moment = mailroom_clock.now()
+    async with world.look(shop_messaging.outbox).begin() as tx:
+        rows = await outbox.claim(tx, shop_messaging, moment, 10)
+        await outbox.make_day(tx, shop_messaging, moment)
+        await outbox.move_to_sent(tx, shop_messaging, [row.id for row in rows], moment)
+    command = ("replay", "--service", "shop", "--since", moment.isoformat())
+    code, out, _ = await mailroom(installation, *command)
+    assert code == 0
+    assert out.startswith("1 events of shop since ")
+    assert [row.event_id for row in await world.rows(shop_messaging.outbox)] == [id_]
