@@ -22,6 +22,8 @@ from mailroom.mime.addresses import parse_addresses
         ('<"joe, smith"@x.example>', [("", '"joe, smith"@x.example')]),
         ("Pete(A nice \\) chap) <pete(his account)@silly.test>", [("Pete", "pete@silly.test")]),
         ("jdoe@test   . example", [("", "jdoe@test.example")]),
+        ("<jdoe@machine(comment).  example>", [("", "jdoe@machine.example")]),
+        ("<Undisclosed-Recipient:@relay.example>, undisclosed-recipients", []),
         ("<<a@b>>", [("", "a@b")]),
         ("<a@b", [("", "a@b")]),
         ("mailto:a@b", [("", "a@b")]),

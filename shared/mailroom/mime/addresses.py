@@ -35,6 +35,9 @@ _ROUTE = re.compile(r"^@[^:]*:")  # RFC 5322 section 4.4: <@a,@b:user@c>
 _HIDDEN = re.compile(r"<\s*([^<>\s]{1,320}@[^<>\s]{1,320})\s*>", re.ASCII)
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTED = re.compile(r'^"[^"]*"$')
+_SPACED_DOT = re.compile(r"\s+\.\s*|\.\s+", re.ASCII)
+_END_OF_SPEC = re.compile(r"[\s,;<>]")
+_UNDISCLOSED = re.compile(r"^(?:undisclosed|unlisted)[- ]recipients?\b", re.IGNORECASE)
 _SPACED_AT = re.compile(r"\s+@\s*|@\s+", re.ASCII)
 
 Token = tuple[str, str]
@@ -149,7 +152,7 @@ def _address(tokens: list[Token], hint: str | None) -> Address:
     if not name:
         return Address("", "")  # only a comment, as in an empty group
     if " " not in name:  # a local name such as MAILER-DAEMON
-        return Address(decoded(comments, hint), name)
+        return Address(decoded(comments, hint), "" if _UNDISCLOSED.match(name) else name)
     return Address(name, "")
 
 
@@ -202,6 +205,6 @@ def _bare(spec: str, hint: str | None) -> str:
     inner = _ROUTE.sub("", inner)
     if not inner.startswith('"'):
         inner = _COMMENT.sub("", inner)
-        inner = _SPACED_AT.sub("@", inner)
-        inner = (re.split(r"[\s,;]", inner, maxsplit=1) or [""])[0]
-    return one_line(inner)
+        inner = _SPACED_DOT.sub(".", _SPACED_AT.sub("@", inner))
+        inner = _END_OF_SPEC.split(inner, maxsplit=1)[0]
+    return "" if _UNDISCLOSED.match(inner) else one_line(inner)
