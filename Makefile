@@ -45,6 +45,7 @@ contracts: .venv/ready ## make docs/contracts from the models; refuses to narrow
 
 check: .venv/ready ## are the generated files what the code says?
 	@$(BIN)/mailroom contracts --check docs/contracts
+	@$(BIN)/mailroom settings | diff docs/settings.md -
 
 lock: .venv/ready ## choose versions anew: requirements.lock from pyproject.toml, with hashes
 	@$(PIP) uv

@@ -28,7 +28,7 @@ def test_no_page_names_a_path_of_the_machine_it_was_written_on(page: Path) -> No
 
 
 @PAGES
-def test_every_fence_is_closed_and_says_its_language(page: Path) -> None:
+def test_every_fence_is_closed(page: Path) -> None:
     fences = re.findall(r"^ *```(.*)$", (ROOT / page).read_text(), re.MULTILINE)
     assert fences[1::2] == [""] * (len(fences) // 2)
     assert len(fences) == 2 * len(blocks(page))
@@ -48,6 +48,10 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     first = blocks("README.md")[0]
     commands = [line.partition("#")[0].split() for line in first.text.splitlines()]
     assert commands == [["make", "demo"], ["make", "test"]]
+
+
+def test_there_is_one_picture_of_the_whole() -> None:
+    assert blocks("README.md", "text")[0].text == blocks("docs/architecture.md", "text")[0].text
 
 
 def test_every_metric_is_told_to_operators_and_no_other() -> None:
