@@ -1,0 +1,158 @@
+"""A firm with Mailroom, each service a process of its own, and the people who write to it.
+
+Invariant: what a person would do is done as a person does it, by mail programs and by commands; the
+processes end with the test run, however that ends.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from uuid import uuid4
+
+from click.testing import CliRunner
+
+from deploy import local
+from deploy.local import guarded, mail_programs
+from deploy.local.mail_programs import Person
+from deploy.local.operating import Operated
+from mailroom.cli import mailroom
+from tests.installation import Database, service_names
+from tests.waiting import until
+
+PATIENCE = 60.0
+"""Seconds that anything may take on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A service that runs, or has died."""
+
+    held: ExitStack
+    guard: guarded.Guarded
+
+
+@dataclass
+class Firm:
+    """Two accounts, each with its mailbox, that feed one ticket queue."""
+
+    it: Operated
+    database: Database
+    service: Person
+    """The queue's account: acknowledgements leave from here."""
+    sales: Person
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def does(self, *words: str, text: str | None = None) -> str:
+        """What `mailroom WORDS` prints; not in a process of its own, which takes a second."""
+        done = CliRunner(env=self.it.environment).invoke(mailroom, words, input=text)
+        assert done.exit_code == 0, (words, done.output, done.exception)
+        return done.stdout
+
+    async def asks(self, *words: str) -> str:
+        """The same, where an event loop runs."""
+        return await asyncio.to_thread(self.does, *words)
+
+    def start(self, name: str, crashpoint: str = "") -> None:
+        """Start a service, to be killed at the crashpoint if one is named."""
+        self.end(name)
+        folder, held = self.it.folder / name, ExitStack()
+        held.enter_context(guarded.lifelines([folder]))
+        program = guarded.Program(
+            [sys.executable, "-m", "mailroom", "serve", name],
+            {**os.environ, **self.it.environment, "MAILROOM_CRASHPOINT": crashpoint},
+            end_signal=SIGTERM,
+        )
+        self.processes[name] = Process(held, guarded.launch(folder, program))
+
+    def start_missing(self) -> None:
+        """Start every service that does not run."""
+        for name in service_names():
+            if name not in self.processes or self.processes[name].guard.ended:
+                self.start(name)
+
+    def end(self, name: str, how: str = "stop") -> None:
+        """Stop a service in order, or kill it; nothing happens to one that does not run."""
+        if name in self.processes:
+            process = self.processes.pop(name)
+            guarded.tell(process.guard.folder, how)
+            guarded.wait_until_ended(process.guard.folder)
+            process.held.close()
+
+    async def is_killed(self, name: str) -> None:
+        """Wait until a service has died of SIGKILL."""
+        process = self.processes[name].guard
+        await until(lambda: process.ended, within=PATIENCE)
+        assert process.exit_code == 128 + SIGKILL, (process.folder / guarded.LOG).read_text()
+
+    @property
+    def now(self) -> datetime:
+        """By the clock of the services."""
+        return datetime.now(UTC) + timedelta(seconds=float(self._offset.read_text()))
+
+    def pass_time(self, by: timedelta) -> None:
+        """Move the clock of all services, also of those that start later."""
+        offset = float(self._offset.read_text()) + by.total_seconds()
+        # Never empty, not for a moment: who read it then would see the clock fall back.
+        new = self._offset.with_suffix(".new")
+        new.write_text(str(offset))
+        new.replace(self._offset)
+
+    @property
+    def _offset(self) -> Path:
+        return Path(self.it.environment["MAILROOM_CLOCK_OFFSET_FILE"])
+
+    def customer(self) -> Person:
+        """Somebody new who can write and receive mail."""
+        person = Person("Customer", f"{uuid4().hex[:12]}@customer.test", "secret")
+        local.add_mail_user(self.it.servers, person.address, person.password)
+        return person
+
+    def gets(self, message: EmailMessage) -> None:
+        """A customer's mail comes by SMTP."""
+        mail_programs.post(self.it.servers, message)
+
+    def folder(self, person: Person, name: str = "INBOX") -> list[EmailMessage]:
+        """What a person sees in a mail program."""
+        return mail_programs.folder(self.it.servers, person, name)
+
+
+@contextmanager
+def working(it: Operated, database: Database) -> Iterator[Firm]:
+    """A firm whose services run; at the end they are killed."""
+    service, sales = (
+        Person(name, f"{name}-{uuid4().hex[:8]}@example.com", "secret")
+        for name in ("service", "sales")
+    )
+    firm = Firm(it, database, service, sales)
+    Path(it.environment["MAILROOM_CLOCK_OFFSET_FILE"]).write_text("0")
+    _set_up(firm)
+    try:
+        firm.start_missing()
+        yield firm
+    finally:
+        for name in list(firm.processes):
+            firm.end(name, "kill")
+
+
+def _set_up(firm: Firm) -> None:
+    imap, smtp = firm.it.servers.dovecot.imaps, firm.it.servers.postfix.submissions
+    for person in (firm.service, firm.sales):
+        local.add_mail_user(firm.it.servers, person.address, person.password)
+        firm.does("mailbox", "add", person.name, "--address", person.address)
+        firm.does(
+            *("account", "add", person.name, "--mailbox", person.name, "--interval", "5"),
+            *("--address", person.address),
+            *("--imap", f"imaps://{person.address}@localhost:{imap}"),
+            *("--smtp", f"smtps://{person.address}@localhost:{smtp}"),
+            "--password-stdin",
+            text=person.password,
+        )
+    feeds = ("--mailbox", firm.service.name, "--mailbox", firm.sales.name)
+    firm.does("ticket-queue", "add", "Service", *feeds, "--account", firm.service.name)

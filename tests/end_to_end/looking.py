@@ -1,0 +1,211 @@
+"""What there is in a firm: what still moves, by its databases and folders, and what people see.
+
+Invariant: nothing moves means that every mail was fetched, every event published and handled by all
+who subscribe to it, and every mail of ours sent and filed. What is wrong then stays wrong.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import EmailMessage
+from typing import Any
+
+from pydantic_core import Url
+from sqlalchemy import ARRAY, CompoundSelect, Select, Text, func, literal, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.sql.selectable import TableValuedAlias
+
+from deploy.local import mail_programs
+from deploy.local.mail_programs import Person
+from mailroom import database
+from mailroom.directory.views import ACCOUNTS
+from mailroom.messaging.topology import EXCHANGE, binding_keys, queue_name
+from mailroom_fetcher.store import arrivals, folders
+from mailroom_sender.tables import copies, requests
+from mailroom_ticketing.store import mail
+from tests.end_to_end.firm import PATIENCE, Firm
+from tests.end_to_end.model import Answer, Seen
+from tests.installation import installed_services
+from tests.waiting import until
+
+DOUBT = ("perhaps a second time", "nobody knows")
+"""How a ticket says that one cannot know what became of a mail of ours."""
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Something that is not done yet; with `due`, it waits for that time."""
+
+    what: str
+    due: datetime | None = None
+
+
+async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
+    """Wait until all is done that these mails (Message-IDs) cause; due times are made to come."""
+
+    async def rests() -> bool:
+        async with engine.connect() as tx:
+            moving = await _moving(tx, mails)
+        waits = [one.due for one in moving if one.due and one.due > firm.now]
+        if moving and len(waits) == len(moving):
+            firm.pass_time(max(waits) - firm.now)
+        assert not moving, moving
+        return True
+
+    async def fetched() -> bool:
+        async with engine.connect() as tx:
+            ledger = await _ledger(tx)
+        lies = {
+            (person.address, name): mail_programs.uids(firm.it.servers, person, name)
+            for person in (firm.service, firm.sales)
+            for name in ("INBOX", "Sent")
+        }
+        assert ledger == {place: uids for place, uids in lies.items() if uids}
+        return await rests()
+
+    async with _connected(firm) as engine:
+        await until(rests, within=PATIENCE)
+        # Folders other than INBOX are looked at every five seconds, or now.
+        await firm.asks("account", "fetch", firm.service.name)
+        await until(fetched, within=PATIENCE)
+
+
+@asynccontextmanager
+async def _connected(firm: Firm) -> AsyncIterator[AsyncEngine]:
+    engine = database.engine(Url(firm.database.superuser_url), "looking", connections=1)
+    # A look is one snapshot: else something could go from here to there unseen meanwhile.
+    yield engine.execution_options(isolation_level="REPEATABLE READ")
+    await engine.dispose()
+
+
+async def _moving(tx: AsyncConnection, mails: Sequence[str]) -> list[Moving]:
+    queries = (_at_no_ticket(mails), _unpublished(), _unhandled(), _unsent(), _unfiled())
+    return [Moving(*row) for query in queries for row in await tx.execute(query)]
+
+
+def _at_no_ticket(mails: Sequence[str]) -> Select[Any]:
+    wanted = func.unnest(literal(list(mails), ARRAY(Text))).column_valued("id")
+    found = select(mail.c.message_id).where(mail.c.ticket.is_not(None))
+    return select(literal("at no ticket: ") + wanted).where(wanted.not_in(found))
+
+
+def _unpublished() -> CompoundSelect[Any]:
+    outboxes = {service.name: service.messaging.outbox for service in installed_services()}
+    return union_all(
+        *(
+            select(literal(f"not published by {name}: ") + outbox.c.type, outbox.c.due)
+            for name, outbox in outboxes.items()
+        )
+    )
+
+
+def _unhandled() -> Select[Any]:
+    services, bindings = installed_services(), _bindings()
+    sent = union_all(
+        *(
+            select(literal(service.name).label("publisher"), *_columns(service, "outbox_sent"))
+            for service in services
+        )
+    ).subquery("sent")
+    handled = union_all(*(select(service.messaging.consumed) for service in services)).subquery()
+    return (
+        select(literal("not handled: ") + bindings.c.queue)
+        .join_from(sent, bindings, bindings.c.key == sent.c.routing_key)
+        .outerjoin(
+            handled,
+            (handled.c.queue == bindings.c.queue)
+            & (handled.c.publisher == sent.c.publisher)
+            & (handled.c.event_id == sent.c.event_id),
+        )
+        .where(sent.c.exchange == EXCHANGE, handled.c.event_id.is_(None))
+    )
+
+
+def _columns(service: Any, table: str) -> list[Any]:
+    columns = getattr(service.messaging, table).c
+    return [columns.exchange, columns.routing_key, columns.event_id]
+
+
+def _bindings() -> TableValuedAlias:
+    """Which queue gets the events of which routing key."""
+    bound = [
+        (queue_name(service.name, subscription.contract), key)
+        for service in installed_services()
+        for subscription in service.subscriptions
+        for key in binding_keys(subscription)
+    ]
+    queues, keys = (literal(list(each), ARRAY(Text)) for each in zip(*bound, strict=True))
+    return func.unnest(queues, keys).table_valued("queue", "key", name="bound").render_derived()
+
+
+def _unsent() -> Select[Any]:
+    return select(literal("not sent: ") + requests.c.subject, requests.c.due).where(
+        requests.c.ended_at.is_(None), requests.c.state != "unknown"
+    )
+
+
+def _unfiled() -> Select[Any]:
+    waits = select(literal("not filed: ") + requests.c.subject, copies.c.due)
+    return waits.join_from(copies, requests).where(copies.c.state == "due")
+
+
+async def _ledger(tx: AsyncConnection) -> dict[tuple[str, str], list[int]]:
+    """The UIDs that were fetched, by the account's address and the folder's name."""
+    uids = func.array_agg(arrivals.c.uid.distinct())
+    rows = select(ACCOUNTS.c.address, folders.c.name, uids).group_by(
+        ACCOUNTS.c.address, folders.c.name
+    )
+    rows = rows.join_from(arrivals, folders).join(ACCOUNTS, ACCOUNTS.c.id == folders.c.account)
+    return {(address, name): sorted(uids) for address, name, uids in await tx.execute(rows)}
+
+
+async def ticket_numbers(firm: Firm) -> set[int]:
+    """All tickets that there are."""
+    listed = await firm.asks("ticket", "list", "--limit", "10000", "--json")
+    return {json.loads(line)["number"] for line in listed.splitlines()}
+
+
+async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Seen:
+    """What these tickets, customers and our Sent folder show."""
+    shown = [
+        json.loads(await firm.asks("ticket", "show", str(number), "--json")) for number in tickets
+    ]
+    ours = [entry for ticket in shown for entry in ticket["dialogue"] if _is_ours(entry)]
+    return Seen(
+        tickets={
+            ticket["number"]: [e["message_id"] for e in ticket["dialogue"] if not _is_ours(e)]
+            for ticket in shown
+        },
+        inboxes={
+            person.address: [
+                Answer(id_of(each), id_of(each, "In-Reply-To")) for each in firm.folder(person)
+            ]
+            for person in customers
+        },
+        sent=[id_of(each) for each in firm.folder(firm.service, "Sent")],
+        doubtful=frozenset(entry["message_id"] for entry in ours if _is_doubtful(entry)),
+        parked=await _parked(firm),
+    )
+
+
+async def _parked(firm: Firm) -> list[str]:
+    """Why something is parked, mails that a server did not deliver among them."""
+    tables = [service.messaging.parked for service in installed_services()]
+    mails = select(arrivals.c.problem).where(arrivals.c.state == "parked")
+    async with _connected(firm) as engine, engine.connect() as tx:
+        return list(await tx.scalars(union_all(mails, *(select(t.c.reason) for t in tables))))
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["kind"] != "mail")
+
+
+def _is_doubtful(entry: Mapping[str, Any]) -> bool:
+    return any(doubt in fact["words"] for fact in entry["told"] for doubt in DOUBT)
+
+
+def id_of(message: EmailMessage, header: str = "Message-ID") -> str:
+    """A Message-ID without its brackets; empty where the header is missing."""
+    return str(message[header] or "").strip().strip("<>")

@@ -1,0 +1,91 @@
+"""What must have become of mails, whatever was killed meanwhile: a plain model, no I/O.
+
+Invariant: it knows what people wrote and nothing of how Mailroom works, so that what it demands is
+what a person would: each mail at one ticket, each acknowledgement once, or shown as unknown.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A mail that a customer wrote to us; ids are Message-IDs without brackets."""
+
+    id: str
+    writer: str
+    joins: str | None = None
+    """The mail whose ticket it belongs to. None: it opens one, and is acknowledged."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A mail that lies in a customer's inbox."""
+
+    id: str
+    answers: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is."""
+
+    tickets: Mapping[int, Sequence[str]]
+    """The customers' mails in the dialogue of each ticket, by ticket number."""
+    inboxes: Mapping[str, Sequence[Answer]]
+    """What each customer got."""
+    sent: Sequence[str]
+    """The mails in our Sent folders."""
+    doubtful: AbstractSet[str]
+    """Mails of ours of which the ticket says that they left perhaps twice, or perhaps not."""
+    parked: Sequence[str]
+
+
+def violations(mails: Sequence[Mail], seen: Seen) -> list[str]:
+    """What is not as it must be, for people; empty when all is."""
+    return [
+        *(f"parked: {reason}" for reason in seen.parked),
+        *_of_tickets(mails, seen),
+        *_of_answers(mails, seen),
+    ]
+
+
+def _of_tickets(mails: Iterable[Mail], seen: Seen) -> Iterator[str]:
+    wanted: dict[str, set[str]] = {}
+    for mail in mails:
+        wanted.setdefault(mail.joins or mail.id, set()).add(mail.id)
+    for number, dialogue in seen.tickets.items():
+        if len(dialogue) != len(set(dialogue)):
+            yield f"ticket {number} has a mail twice: {dialogue}"
+        # What was asked for is taken away, so that a second ticket with it finds nothing.
+        first = next((mail for mail, all_ in wanted.items() if all_ == set(dialogue)), None)
+        if first is None:
+            yield f"ticket {number} should not be there, or not so: {dialogue}"
+        else:
+            del wanted[first]
+    for missing in wanted.values():
+        yield f"no ticket has {sorted(missing)}"
+
+
+def _of_answers(mails: Sequence[Mail], seen: Seen) -> Iterator[str]:
+    opening = {mail.id for mail in mails if mail.joins is None}
+    for mail in mails:
+        got = [answer for answer in seen.inboxes[mail.writer] if answer.answers == mail.id]
+        yield from _of_acknowledgement(mail, [answer.id for answer in got], seen)
+    for writer, inbox in seen.inboxes.items():
+        for answer in inbox:
+            if answer.answers not in opening:
+                yield f"{writer} got {answer.id}, which nobody should have sent"
+
+
+def _of_acknowledgement(mail: Mail, got: Sequence[str], seen: Seen) -> Iterator[str]:
+    if mail.joins is not None:
+        return
+    if len(set(got)) != 1:
+        yield f"{mail.id} has {len(set(got))} acknowledgements, not one: {got}"
+        return
+    if len(got) > 2 or (len(got) == 2 and got[0] not in seen.doubtful):
+        yield f"{mail.id} is acknowledged {len(got)} times, and {got[0]} is not shown as unknown"
+    if (copies := seen.sent.count(got[0])) != 1:
+        yield f"{got[0]} lies in Sent {copies} times"

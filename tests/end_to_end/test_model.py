@@ -1,0 +1,68 @@
+"""The model finds what it is there to find; else the kill tests would prove nothing."""
+
+from dataclasses import replace
+
+from tests.end_to_end.model import Answer, Mail, Seen, violations
+
+ANNA, BERT = "anna@customer.test", "bert@customer.test"
+FIRST, SECOND = Mail("first", ANNA), Mail("second", BERT)
+MORE = Mail("more", ANNA, joins="first")
+MAILS = [FIRST, SECOND, MORE]
+GOOD = Seen(
+    tickets={1: ["first", "more"], 2: ["second"]},
+    inboxes={ANNA: [Answer("ack-1", "first")], BERT: [Answer("ack-2", "second")]},
+    sent=["ack-1", "ack-2"],
+    doubtful=frozenset(),
+    parked=[],
+)
+
+
+def test_it_finds_nothing_where_all_is_as_it_must_be() -> None:
+    assert violations(MAILS, GOOD) == []
+
+
+def test_it_finds_a_lost_mail_and_a_second_ticket() -> None:
+    lost = replace(GOOD, tickets={1: ["first"], 2: ["second"]})
+    assert len(violations(MAILS, lost)) == 2
+    doubled = replace(GOOD, tickets={**GOOD.tickets, 3: ["second"]})
+    assert violations(MAILS, doubled) == [
+        "ticket 3 should not be there, or not so: ['second']",
+    ]
+
+
+def test_it_finds_a_mail_that_stands_twice_in_its_dialogue_or_at_the_wrong_ticket() -> None:
+    twice = replace(GOOD, tickets={1: ["first", "more", "more"], 2: ["second"]})
+    assert len(violations(MAILS, twice)) == 1
+    wrong = replace(GOOD, tickets={1: ["first"], 2: ["second", "more"]})
+    assert len(violations(MAILS, wrong)) == 4
+
+
+def test_it_finds_a_missing_acknowledgement_and_one_too_many() -> None:
+    missing = replace(GOOD, inboxes={ANNA: GOOD.inboxes[ANNA], BERT: []})
+    assert violations(MAILS, missing) == ["second has 0 acknowledgements, not one: []"]
+    another = [*GOOD.inboxes[BERT], Answer("ack-3", "second")]
+    assert len(violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, BERT: another}))) == 1
+    needless = [*GOOD.inboxes[ANNA], Answer("ack-3", "more")]
+    assert violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, ANNA: needless})) == [
+        "anna@customer.test got ack-3, which nobody should have sent"
+    ]
+
+
+def test_the_same_acknowledgement_may_come_twice_if_it_is_shown_as_unknown_and_never_thrice() -> (
+    None
+):
+    twice = replace(GOOD, inboxes={**GOOD.inboxes, BERT: [Answer("ack-2", "second")] * 2})
+    assert len(violations(MAILS, twice)) == 1
+    told = replace(twice, doubtful=frozenset({"ack-2"}))
+    assert violations(MAILS, told) == []
+    thrice = replace(told, inboxes={**GOOD.inboxes, BERT: [Answer("ack-2", "second")] * 3})
+    assert len(violations(MAILS, thrice)) == 1
+
+
+def test_it_finds_a_missing_copy_in_sent_and_a_second_one() -> None:
+    for sent in (["ack-1"], ["ack-1", "ack-2", "ack-2"]):
+        assert len(violations(MAILS, replace(GOOD, sent=sent))) == 1
+
+
+def test_it_finds_what_is_parked() -> None:
+    assert violations(MAILS, replace(GOOD, parked=["tried 12 times"])) == ["parked: tried 12 times"]
