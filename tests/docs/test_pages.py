@@ -14,6 +14,8 @@ PAGES = pytest.mark.parametrize("page", pages(), ids=str)
 OF_A_MACHINE = re.compile(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}/|/home/|/work/")
 MAKE = re.compile(r"(?:^|`)make ([a-z][a-z.-]*)", re.MULTILINE)
 TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+CRASHPOINT = re.compile(r'crashpoint\("([a-z_.]+)"\)')
+TOLD_CRASHPOINT = re.compile(r"\| `([a-z_]+\.[a-z_]+)` \|$", re.MULTILINE)
 METRIC = re.compile(r"`(mailroom_[a-z_]+)(?:\{[^}]*\})?`")
 
 
@@ -64,6 +66,12 @@ def test_every_metric_is_told_to_operators_and_no_other() -> None:
         if metric.name.startswith("mailroom_")
     }
     assert told == counted
+
+
+def test_every_crashpoint_is_told_and_no_other() -> None:
+    files = [file for part in ("shared", "services") for file in (ROOT / part).rglob("*.py")]
+    there = {name for file in files for name in CRASHPOINT.findall(file.read_text())}
+    assert set(TOLD_CRASHPOINT.findall((ROOT / "docs/architecture.md").read_text())) == there
 
 
 def test_code_on_a_page_stands_in_a_file_that_is_tested() -> None:
