@@ -281,7 +281,7 @@ def multiply(client: imaplib.IMAP4_SSL, times: int) -> int:
 
 @asynccontextmanager
 async def process(
-    office: Office, name: str, **settings: float
+    office: Office, name: str, crashpoint: str = "", **settings: float
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A replica in a process of its own; killed at the end, if it has not ended."""
     environment = {
@@ -290,6 +290,7 @@ async def process(
         "MAILROOM_FETCHER_DATABASE_URL": str(office.settings.database_url),
         "MAILROOM_FETCHER_BROKER_URL": str(office.settings.broker_url),
         "MAILROOM_FETCHER_UNSEAL_KEYS_FILE": str(office.settings.unseal_keys_file),
+        "MAILROOM_CRASHPOINT": crashpoint,
     }
     environment |= {f"MAILROOM_FETCHER_{key.upper()}": str(at) for key, at in settings.items()}
     started = await asyncio.create_subprocess_exec(

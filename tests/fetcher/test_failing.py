@@ -14,6 +14,7 @@ from tests.fetcher.office import (
     observed,
     other_client,
     put_mail,
+    received,
     replica,
 )
 from tests.imap.between import Between
@@ -106,6 +107,25 @@ async def test_a_missing_folder_shows_and_the_others_are_read(office: Office) ->
             await fetch_now(office, account)
             await brought(office, 2)
             await until(lambda: _shows(office, account, ""))
+
+
+async def test_a_folder_with_copies_of_all_others_is_not_read(
+    office: Office, middle: Between
+) -> None:
+    """Gmail's All Mail would bring every mail a second time."""
+    chosen = (Folder("INBOX", "inbox"), Folder("All Mail", "other"))
+    account = await add_account(office, "service", folders=chosen, tls="none", port=middle.port)
+    listed = b'* LIST () "/" INBOX\r\n* LIST (\\All) "/" "All Mail"\r\nTAG OK done\r\n'
+    middle.rule = lambda line: listed if b" LIST " in line else None
+    with other_client(office, account) as client:
+        client.create('"All Mail"')
+        put_mail(client, a_mail("1"))
+        put_mail(client, a_mail("1"), folder='"All Mail"')
+        async with replica(office):
+            await brought(office, 1)
+            words = "folder 'All Mail' holds copies of all others"
+            await until(lambda: _shows(office, account, words))
+    assert {event.folder for event in await received(office)} == {"INBOX"}
 
 
 async def test_a_sealed_password_that_no_key_opens_shows(office: Office) -> None:

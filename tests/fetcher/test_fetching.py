@@ -1,9 +1,18 @@
 """The fetcher brings every mail of an account in, once, and changes nothing on the server."""
 
+import signal
 from datetime import timedelta
+from uuid import UUID
 
-from mailroom import objects
-from mailroom.directory import Folder
+import pytest
+from sqlalchemy import select
+
+from mailroom import imap, objects
+from mailroom.directory import Account, Folder
+from mailroom_fetcher import store
+from mailroom_fetcher.folders import folders_of
+from mailroom_fetcher.ledger import Place, Stored, arrivals
+from mailroom_fetcher.store import folders
 from tests.fetcher.office import (
     LONG_AGO,
     START,
@@ -13,9 +22,11 @@ from tests.fetcher.office import (
     brought,
     fetch_now,
     flags_of,
+    holders,
     ledger,
     observed,
     other_client,
+    process,
     put_mail,
     received,
     replica,
@@ -183,3 +194,114 @@ async def test_a_new_uidvalidity_joins_known_mails_and_publishes_new_ones(office
 
 async def _rows(office: Office, count: int) -> bool:
     return len(await ledger(office)) == count
+
+
+async def test_after_a_new_uidvalidity_new_mails_are_new_though_their_uids_were_used(
+    office: Office,
+) -> None:
+    account = await add_account(office, "service", folders=(Folder("Projects", "other"),))
+    with other_client(office, account) as client:
+        client.create("Projects")
+        put_mail(client, *[a_mail(str(number)) for number in range(5)], folder="Projects")
+        async with replica(office):
+            await brought(office, 5)
+            client.delete("Projects")
+            client.create("Projects")
+            await fetch_now(office, account)
+            await until(lambda: _next_uid(office, 1))
+            put_mail(client, a_mail("below the old cursor"), folder="Projects")
+            await fetch_now(office, account)
+            events = await brought(office, 6)
+    assert events[-1].uid == 1
+
+
+async def _next_uid(office: Office, uid: int) -> bool:
+    async with office.engine.begin() as tx:
+        found = select(folders.c.next_uid).where(folders.c.name.in_(["INBOX", "Projects"]))
+        return bool((await tx.execute(found)).scalar_one() == uid)
+
+
+async def test_the_cursor_moves_with_the_mails_that_it_passed(office: Office) -> None:
+    account = await add_account(office, "service")
+    async with replica(office):
+        await until(lambda: observed(office, account))
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"), a_mail("2"))
+        await fetch_now(office, account)
+        await brought(office, 2)
+        assert await _next_uid(office, 3)
+
+
+async def test_a_mail_that_the_ledger_has_is_neither_recorded_nor_told_again(
+    office: Office,
+) -> None:
+    """Two looks of a replica that was taken for dead may cross."""
+    account = await add_account(office, "service")
+    with other_client(office, account) as client:
+        put_mail(client, a_mail("1"))
+    async with replica(office):
+        (event,) = await brought(office, 1)
+    async with office.engine.begin() as tx:
+        row = await store.folder(tx, account.id, "INBOX")
+        place = Place(account.id, START, row.id, "INBOX", "inbox", event.uidvalidity)
+        again = Stored(imap.Listed(event.uid, 1, None, ()), event.raw)
+        rows = arrivals(place, [again], {}, LONG_AGO)
+        assert await store.record(tx, place, rows) == []
+    (kept,) = await ledger(office)
+    assert kept["received_at"] == event.received_at
+
+
+@pytest.mark.parametrize("crashpoint", ["fetcher.objects_stored", "fetcher.ledger_committed"])
+async def test_a_kill_at_any_step_loses_no_mail_and_brings_none_twice(
+    office: Office, crashpoint: str
+) -> None:
+    account = await add_account(office, "service")
+    with other_client(office, account) as client:
+        put_mail(client, *[a_mail(str(number)) for number in range(60)])
+    async with process(office, "doomed", crashpoint, lease_seconds=1) as doomed:
+        assert await doomed.wait() == -signal.SIGKILL
+    async with replica(office, "heir", lease_seconds=1):
+        events = await brought(office, 60)
+        await until(lambda: _held_by_heir(office))
+    assert sorted(event.uid for event in events) == list(range(1, 61))
+    assert len(await ledger(office)) == 60
+    for event in events:
+        await objects.get(office.resources().objects, event.raw.sha256)
+
+
+async def _held_by_heir(office: Office) -> bool:
+    return list((await holders(office)).values()) == ["heir"]
+
+
+def test_inboxes_come_last_because_idle_waits_there() -> None:
+    listed = [imap.ListedFolder("INBOX", "inbox"), imap.ListedFolder("Gesendet", "sent")]
+    account = _account()
+    names = [folder.name for folder in folders_of(account, listed)]
+    assert names == ["Gesendet", "INBOX"]
+
+
+def test_without_a_sent_folder_the_inbox_is_read_alone() -> None:
+    listed = [imap.ListedFolder("INBOX", "inbox")]
+    assert [folder.name for folder in folders_of(_account(), listed)] == ["INBOX"]
+
+
+def _account() -> Account:
+    return Account(
+        id=UUID(int=1),
+        name="service",
+        address="service@office.test",
+        display_name="",
+        mailbox=UUID(int=2),
+        imap=None,
+        smtp=None,
+        folders=(),
+        sent="append",
+        sent_folder=None,
+        unknown="resend",
+        start=START,
+        interval=60,
+        calendar=None,
+        timezone="UTC",
+        idle=True,
+        enabled=True,
+    )

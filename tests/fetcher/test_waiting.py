@@ -119,6 +119,18 @@ async def test_an_account_is_fetched_at_once_when_somebody_wants_it(office: Offi
         await brought(office, 1, within=3)
 
 
+async def test_an_idle_account_is_fetched_at_once_too(office: Office, middle: Between) -> None:
+    account = await add_account(
+        office, "service", idle=True, interval_seconds=3000, tls="none", port=middle.port
+    )
+    async with replica(office):
+        await until(lambda: _idles(middle))
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"), folder="Sent")  # which IDLE does not watch
+        await fetch_now(office, account)
+        await brought(office, 1, within=3)
+
+
 async def test_a_calendar_says_when_to_look(office: Office) -> None:
     minute = (clock.now() + timedelta(minutes=10)).minute
     account = await add_account(office, "service", calendar=f"{minute} * * * *")
