@@ -76,6 +76,12 @@ def test_an_attached_text_is_an_attachment() -> None:
     assert [one.filename for one in mail.attachments] == ["log.txt", "notes.txt"]
 
 
+@pytest.mark.parametrize("kind", ["related", "report", "signed"])
+def test_a_text_that_belongs_to_the_first_part_is_not_for_the_reader(kind: str) -> None:
+    mail = read(multipart(kind, PLAIN, leaf("text/plain", b"returned header")))
+    assert (mail.text, [one.type for one in mail.attachments]) == ("Grüße", ["text/plain"])
+
+
 def test_the_root_of_related_parts_may_stand_last() -> None:
     root = leaf("text/html", b"<p>hi</p>", "Content-ID: <root>")
     mail = read(b'Content-Type: multipart/related; boundary=b; start="<root>"\r\n\r\n--b\r\n'

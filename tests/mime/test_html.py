@@ -1,6 +1,7 @@
 import pytest
 
 from mailroom.mime import text_of
+from mailroom.mime.html import LONGEST
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,7 @@ def test_html_reads_as_a_person_sees_it(html: str, text: str) -> None:
     assert [line.strip() for line in text_of(html).split("\n")] == [
         line.strip() for line in text.split("\n")
     ]
+
+
+def test_only_so_much_of_html_is_read() -> None:
+    assert len(text_of("x" * (LONGEST + 5))) == LONGEST

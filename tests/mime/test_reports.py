@@ -247,7 +247,8 @@ def test_a_person_who_forwards_a_report_is_a_person() -> None:
         ("5.4.6", "554 5.4.6 Too many hops", False),
         ("5.2.1", "550 5.2.1 The email account is disabled", False),
         ("4.2.0", "450 4.2.0 <a@b>: Recipient address rejected: Greylisted", False),
-        ("5.0.0", "553 SMTP error after MAIL FROM:<us@x>: x.example does not exist", False),
+        ("5.0.0", "550 user unknown (in reply to MAIL FROM command)", False),
+        ("4.2.0", "450 4.2.0 <a@b>: user unknown", False),
         ("5.0.0", "", False),
     ],
 )
