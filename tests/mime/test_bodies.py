@@ -124,7 +124,7 @@ def test_an_attached_mail_is_one_attachment_and_its_text_is_not_ours() -> None:
     [
         ("utf-8", "ä€😀".encode(), "ä€😀", None),
         ("iso-8859-1", "ä€".encode("cp1252"), "ä€", None),
-        ("iso-8859-1", "Größe".encode(), "Größe", "declared iso-8859-1, is UTF-8"),
+        ("iso-8859-1", "Größe".encode(), "Größe", "is UTF-8, not iso-8859-1"),
         ("us-ascii", "Größe".encode("latin_1"), "Größe", "not valid us-ascii"),
         ("us-ascii", "Привет, как дела".encode("cp1251"), "Привет, как дела", "not valid us-ascii"),
         ("utf-8", "\ufeffGröße".encode(), "Größe", None),

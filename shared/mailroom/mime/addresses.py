@@ -45,6 +45,8 @@ Token = tuple[str, str]
 
 def parse_addresses(values: list[str], hint: str | None = None) -> tuple[Address, ...]:
     """The mailboxes of raw header values, groups flattened, in order."""
+    if not values:
+        return ()
     found: list[Address] = []
     for value in values:
         found += _plain(value, hint) or _wild(value[:LONGEST_VALUE], hint)

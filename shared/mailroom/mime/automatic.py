@@ -88,8 +88,9 @@ def automatic(fields: Fields, subject: str, return_path: str | None) -> Auto:
 
 
 def _by_headers(fields: Fields) -> Auto:
+    named = fields.named
     for verdict, name, pattern in _TABLE:
-        for value in fields.all(name):
+        for value in named.get(name, ()):
             if pattern is None or pattern.search(value):
                 return verdict
     return "none"

@@ -98,36 +98,36 @@ def decode(data: bytes, charset: str | None, hint: str | None = None) -> tuple[s
     """
     if data.isascii() and b"\x1b" not in data and (charset is None or _plain(charset)):
         return clean(data.decode("ascii")), None
-    doubt = _doubt(data, charset)
-    if charset is None or doubt is not None:
-        return clean(_guess(data, hint)), doubt
-    text, defect = _believed(data, charset, hint)
-    return clean(text), defect
-
-
-def _doubt(data: bytes, charset: str | None) -> str | None:
-    """Why a declared charset cannot be believed at all."""
     if charset is None:
-        return "no charset for 8 bit text"
+        return clean(_guess(data, hint)), "no charset for 8 bit text"
+    codec, doubt = _declared(charset)
+    if codec is None or (codec == "ascii" and not data.isascii()):
+        return clean(_guess(data, hint)), doubt
+    text, defect = _believed(data, codec, hint)
+    return clean(text), f"{defect} {printable(charset)}" if defect else None
+
+
+@lru_cache(maxsize=512)
+def _declared(charset: str) -> tuple[str | None, str]:
+    """The codec of a declared charset, and the defect if it cannot be believed at all."""
     if _UNKNOWN.match(_NOT_NAME.sub("_", charset[:80].lower()).strip("_")):
-        return f"charset {printable(charset)}"
-    if codec_of(charset) is None:
-        return f"unknown charset {printable(charset)}"
-    if _ASCII.match(charset) and not data.isascii():
-        return f"not valid {printable(charset)}"
-    return None
+        return None, f"charset {printable(charset)}"
+    if _ASCII.match(charset):
+        return "ascii", f"not valid {printable(charset)}"
+    codec = codec_of(charset)
+    return codec, "" if codec else f"unknown charset {printable(charset)}"
 
 
-def _believed(data: bytes, charset: str, hint: str | None) -> tuple[str, str | None]:
-    codec = codec_of(charset) or "utf_8"
+def _believed(data: bytes, codec: str, hint: str | None) -> tuple[str, str | None]:
+    """The text, and what was wrong with its declaration."""
     if codec in {"cp1252", "iso8859_15"} and not data.isascii() and b"\x00" not in data:
         text = _strict(data, "utf_8")
         if text is not None and _HIGH_SEQUENCE.search(data):
-            return text, f"declared {printable(charset)}, is UTF-8"
+            return text, "is UTF-8, not"
     text = _strict(data, codec)
     if text is not None:
         return text, None
-    return _repaired(data, codec, hint), f"not valid {printable(charset)}"
+    return _repaired(data, codec, hint), "not valid"
 
 
 def _plain(charset: str) -> bool:

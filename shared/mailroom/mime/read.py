@@ -125,7 +125,7 @@ def _read(raw: bytes, defects: list[str]) -> Mail:
         tags=_tags(subject, text),
         headers=_headers(fields, hint, defects),
         verdicts=_verdicts(fields),
-        spam=any(fits.match(value) for name, fits in _SPAM for value in fields.all(name)),
+        spam=_is_spam(fields),
         encrypted=seen.encrypted,
         calendar=seen.calendar,
         defects=tuple(defects),
@@ -166,8 +166,10 @@ def _ids(fields: Fields, name: str) -> tuple[str, ...]:
 
     Without brackets a value counts if it is one word; a fold inside an id is mended.
     """
+    if name not in fields.named:
+        return ()
     found: dict[str, None] = {}
-    for value in fields.all(name)[:10]:
+    for value in fields.named[name][:10]:
         bracketed = _ID.findall(value)
         if not bracketed:
             words = value.split()
@@ -205,6 +207,15 @@ def _verdicts(fields: Fields) -> tuple[tuple[str, str], ...]:
         for name in _VERDICTS
         if name in fields.named
         for value in fields.named[name][:10]
+    )
+
+
+def _is_spam(fields: Fields) -> bool:
+    return any(
+        fits.match(value)
+        for name, fits in _SPAM
+        if name in fields.named
+        for value in fields.named[name]
     )
 
 

@@ -47,13 +47,16 @@ _DSN_IN_TEXT = re.compile(r"^(?:Final|Original)-Recipient[ \t]*:", re.MULTILINE 
 
 def find_report(root: Part, subject: str, text: str) -> Report | None:
     """The report that a mail is, or None. Forms for machines count before forms for people."""
+    fields = root.fields
     leaves = list(_leaves(root))
+    status = any(leaf.type in _DSN_TYPES for leaf in leaves)
+    notice = status or notices.is_notice(fields, subject, text)
     return (
-        _complaint(root.fields, leaves, subject)
-        or _status_report(root.fields, leaves, subject, text)
-        or _receipt(root.fields, leaves)
-        or _by_sns(root.fields, text)
-        or _notice(root.fields, leaves, subject, text)
+        _complaint(fields, leaves, subject)
+        or _status_report(fields, leaves, text, notice=notice)
+        or _receipt(fields, leaves)
+        or _by_sns(fields, text)
+        or (_notice(fields, leaves, subject, text) if notice else None)
     )
 
 
@@ -68,10 +71,10 @@ def _complaint(fields: Fields, leaves: list[Part], subject: str) -> Report | Non
     return None
 
 
-def _status_report(fields: Fields, leaves: list[Part], subject: str, text: str) -> Report | None:
+def _status_report(fields: Fields, leaves: list[Part], text: str, *, notice: bool) -> Report | None:
     """A delivery status notification (RFC 3464), under whatever type it came."""
     groups = [group for leaf in leaves if leaf.type in _DSN_TYPES for group in _groups(_raw(leaf))]
-    if not groups and notices.is_notice(fields, subject, text):
+    if not groups and notice:
         groups = _inside(leaves)
     return _report(groups, leaves, notices.cut(text), fields) if groups else None
 
@@ -158,11 +161,8 @@ def _status(given: str, said: str) -> str:
     return str((telling or codes or [""])[0])
 
 
-def _notice(fields: Fields, leaves: list[Part], subject: str, text: str) -> Report | None:
+def _notice(fields: Fields, leaves: list[Part], subject: str, text: str) -> Report:
     """A report whose only form is prose; or RFC 3464 fields that lost their part."""
-    empty_status = any(leaf.type in _DSN_TYPES for leaf in leaves)
-    if not (empty_status or notices.is_notice(fields, subject, text)):
-        return None
     if not text.strip():
         text = decode(leaves[0].content()[:LONGEST_STATUS], None)[0] if leaves else ""
     notice = notices.cut(text)

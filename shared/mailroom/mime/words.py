@@ -68,6 +68,8 @@ def _quanta(run: bytes) -> bytes:
 
 def decoded(value: str, hint: str | None = None) -> str:
     """A raw header value as a person reads it, on one line. `hint`: charset of raw 8 bit."""
+    if value.isascii() and value.isprintable() and "=?" not in value:
+        return value.strip()  # as nearly all are
     if "=?" not in value:
         return one_line(value if value.isascii() else _raw(value, hint))
     return _remembered(value, hint) if len(value) <= _SHORT else _words(value, hint)
