@@ -5,6 +5,7 @@ import email
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from nacl.public import PrivateKey
 from pydantic_core import Url
-from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy import Table, func, insert, select, union_all, update
 from sqlalchemy.exc import DBAPIError
 
 from deploy import local
@@ -54,6 +55,7 @@ class Office:
     offset: Path
     address: str
     account: UUID = field(default_factory=uuid4)
+    broker_url: str = "amqp://sender@127.0.0.1/"
 
     def mailbox(self) -> str:
         """The address of somebody new, who can receive mail."""
@@ -170,11 +172,14 @@ class Office:
         await self.handle(service.directory_changed, received(event, "directory"))
 
     async def told(self, name: str) -> list[dict[str, Any]]:
-        """The bodies of all events of this name that wait to be published."""
-        query = select(messaging.outbox.c.body).where(messaging.outbox.c.type == name)
+        """The bodies of all events of this name that were, or are to be, published."""
+        queries = [
+            select(table.c.created_at, table.c.id, table.c.body).where(table.c.type == name)
+            for table in (messaging.outbox, messaging.outbox_sent)
+        ]
         async with self.resources.engine.begin() as tx:
-            bodies = await tx.scalars(query.order_by(messaging.outbox.c.id))
-        return [json.loads(body) for body in bodies]
+            rows = (await tx.execute(union_all(*queries).order_by("created_at", "id"))).all()
+        return [json.loads(row.body) for row in rows]
 
     async def has_told(self, name: str, count: int) -> bool:
         """Whether so many events of this name were told."""
@@ -365,18 +370,34 @@ class Office:
 
         return await until(there, within)
 
-    def environment(self, http: str = "127.0.0.1:0") -> dict[str, str]:
+    @asynccontextmanager
+    async def process(self, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """`mailroom serve sender`, a process of its own; ended by SIGTERM if it still runs."""
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mailroom", "serve", "sender",
+            env=self.environment | environment,
+        )  # fmt: skip
+        try:
+            yield running
+        finally:
+            if running.returncode is None:
+                running.terminate()
+            await asyncio.wait_for(running.wait(), 30)
+
+    @property
+    def environment(self) -> dict[str, str]:
         """What a process of the sender needs."""
         settings = self.resources.settings
         return {
             **os.environ,
             "MAILROOM_OBJECTS": self.resources.common.objects,
             "MAILROOM_TLS_CA_FILE": str(self.servers.ca_file),
-            "MAILROOM_HTTP": http,
+            "MAILROOM_HTTP": "127.0.0.1:0",
+            "MAILROOM_LOG_FORMAT": "text",
             "MAILROOM_SENDER_DATABASE_URL": str(settings.database_url),
-            "MAILROOM_SENDER_BROKER_URL": str(settings.broker_url),
+            "MAILROOM_SENDER_BROKER_URL": self.broker_url,
             "MAILROOM_SENDER_UNSEAL_KEYS_FILE": str(settings.unseal_keys_file),
-            "MAILROOM_SENDER_LEASE_SECONDS": str(settings.lease_seconds),
+            "MAILROOM_SENDER_LEASE_SECONDS": "2",
             "MAILROOM_CLOCK_OFFSET_FILE": str(self.offset),
         }
 

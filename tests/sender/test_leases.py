@@ -26,6 +26,10 @@ def test_a_lease_is_free_after_it_stood_still_for_its_length() -> None:
     assert is_free(looked(*still, (16, "one", 7)), LEASE)
 
 
+def test_two_looks_a_lease_suffice_to_see_that_it_stood_still() -> None:
+    assert is_free(looked(*((now * LEASE / 2, "one", 7) for now in range(4))), LEASE)
+
+
 def test_a_lease_that_is_renewed_is_never_free() -> None:
     assert not is_free(looked(*((float(now), "one", now // 5) for now in range(100))), LEASE)
 

@@ -18,6 +18,7 @@ from mailroom.directory import Account, Server
 from mailroom.messaging import outbox
 from mailroom.messaging.failures import database_is_away, describe
 from mailroom.messaging.presence import begin
+from mailroom.messaging.stopping import end_if_cancelled
 from mailroom.service import Resources
 from mailroom_sender import copies, schedule
 from mailroom_sender.copies import Copy
@@ -58,6 +59,7 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
     link = _Link(tls.client_context(resources.common.tls_ca_file))
     try:
         while True:
+            end_if_cancelled()
             async with begin(resources.engine) as tx:
                 account = await directory.account(tx, str(lease.account))
                 batch = await copies.due(tx, lease.account, clock.now(), BATCH)
@@ -80,6 +82,7 @@ async def _file_batch(
         await _put_off(resources, batch, why, give_up=True)
         return
     for number, copy in enumerate(batch):
+        end_if_cancelled()
         try:
             place = await _file(resources, account, copy, link)
         except imap.CommandRefused as refused:

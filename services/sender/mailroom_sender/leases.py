@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mailroom import clock
 from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
 from mailroom.messaging.presence import begin
+from mailroom.messaging.stopping import end_if_cancelled
 from mailroom.service import Resources
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import copies, leases, requests
@@ -87,6 +88,7 @@ async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> 
     async with asyncio.TaskGroup() as group:
         group.create_task(listen(resources.settings.database_url, heard))
         while True:
+            end_if_cancelled()
             heard.clear()
             for lease in await _take(resources, work, attended):
                 attended.held[lease.account] = lease
@@ -105,7 +107,7 @@ def watched(
     if (
         seen is None
         or (seen.holder, seen.beat) != (holder, beat)
-        or now - seen.looked > lease_seconds / 2
+        or now - seen.looked > lease_seconds
     ):
         return Seen(holder, beat, since=now, looked=now)
     return Seen(holder, beat, seen.since, looked=now)

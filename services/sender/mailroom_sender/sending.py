@@ -22,6 +22,7 @@ from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account, Server
 from mailroom.messaging.failures import database_is_away, describe
 from mailroom.messaging.presence import begin
+from mailroom.messaging.stopping import end_if_cancelled, to_its_end
 from mailroom.service import Resources
 from mailroom_sender import schedule, smtp, store
 from mailroom_sender.leases import Lease, LeaseLost, attend, fence, while_held, woken
@@ -71,6 +72,7 @@ async def send_for_account(resources: Resource, lease: Lease) -> None:
     link = await _link(resources, lease)
     try:
         while True:
+            end_if_cancelled()
             async with begin(resources.engine) as tx:
                 account = await directory.account(tx, str(lease.account))
                 mails = await store.due(tx, lease.account, clock.now(), BATCH)
@@ -109,6 +111,7 @@ async def _send_batch(
     link: _Link,
 ) -> None:
     for request in mails:
+        end_if_cancelled()
         now = clock.now()
         if account is None or (request.expires_at is not None and request.expires_at <= now):
             async with begin(resources.engine) as tx:
@@ -154,7 +157,7 @@ async def _try(
         crashpoint("sender.sending_committed")
         link.given.append(clock.now())
         tried = _deliver(resources, lease, said, mail, client)
-        await _to_the_end(_store(resources, account, request, tried))
+        await to_its_end(_store(resources, account, request, tried), GRACE)
     else:
         await smtp.forget(client)
 
@@ -242,18 +245,6 @@ async def _store(
         else:
             crashpoint("sender.outcome_committed")
             return
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await work to its end; if cancelled meanwhile, for GRACE at most."""
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=GRACE)
-        task.cancel()
-        await asyncio.wait({task})
-        raise
 
 
 async def _not_sent(resources: Resource, account: Account, request: Request, tried: Try) -> None:

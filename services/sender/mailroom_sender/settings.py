@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from mailroom.settings import ServiceSettings
@@ -74,6 +74,13 @@ class SenderSettings(ServiceSettings):
         if any(pause <= 0 for pause in minutes):
             raise ValueError("each pause must be above 0 minutes, or servers would be hammered")
         return minutes
+
+    @field_validator("poll_seconds")
+    @classmethod
+    def _leases_are_watched(cls, poll: float, info: ValidationInfo) -> float:
+        if poll > info.data.get("lease_seconds", poll) / 2:
+            raise ValueError("must be at most half of MAILROOM_SENDER_LEASE_SECONDS")
+        return poll
 
     @property
     def pauses(self) -> tuple[timedelta, ...]:

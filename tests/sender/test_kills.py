@@ -1,0 +1,75 @@
+"""The sender is killed between any two of its steps: each mail leaves once, or is shown unknown."""
+
+import asyncio
+from datetime import timedelta
+from signal import SIGKILL
+
+import pytest
+
+from tests.installation import Broker
+from tests.sender.office import Office, to
+from tests.waiting import until
+
+MINUTE = timedelta(minutes=1)
+BEFORE_THE_OUTCOME = {"sender.sending_committed": 1, "sender.data_answered": 2}
+"""Crashpoints, and how many mails arrive when it is sent again."""
+AFTER_THE_OUTCOME = ["sender.outcome_committed", "sender.copy_appended", "sender.copy_committed"]
+
+
+@pytest.fixture
+def served(office: Office, broker: Broker) -> Office:
+    """The office, with a broker for `mailroom serve sender`."""
+    office.broker_url = broker.url("sender")
+    return office
+
+
+async def killed_at(office: Office, crashpoint: str) -> None:
+    async with office.process(MAILROOM_CRASHPOINT=crashpoint) as running:
+        assert await asyncio.wait_for(running.wait(), 30) == -SIGKILL
+
+
+@pytest.mark.parametrize(("crashpoint", "arrived"), BEFORE_THE_OUTCOME.items())
+async def test_killed_around_data_it_is_sent_again_and_told_as_maybe_twice(
+    served: Office, crashpoint: str, arrived: int
+) -> None:
+    anna = served.mailbox()
+    key = await served.ask(to=to(anna))
+    await killed_at(served, crashpoint)
+    assert (await served.row(key))["state"] == "sending"
+    async with served.process():
+        row = await served.tried(key, 1, within=30)
+        assert (row["state"], row["unknowns"]) == ("accepted", 1)
+        served.move_clock(2 * MINUTE)
+        await served.gets(anna, arrived)
+        await until(lambda: served.has_told("mail.filed", 1), within=20)
+    (sent,) = await served.told("mail.sent")
+    assert sent["maybe_twice"]
+    assert {mail["Message-ID"] for mail in await served.mails(anna)} == {f"<{sent['message_id']}>"}
+    assert len(await served.mails(served.address, "Sent")) == 1
+
+
+async def test_killed_after_data_it_is_held_where_the_account_says_so(served: Office) -> None:
+    anna = served.mailbox()
+    await served.change_account(unknown="hold")
+    key = await served.ask(to=to(anna))
+    await killed_at(served, "sender.data_answered")
+    async with served.process():
+        await served.is_in(key, "unknown", within=30)
+    (failed,) = await served.told("mail.failed")
+    assert failed["reason"] == "unknown"
+    assert len(await served.mails(anna)) == 1
+
+
+@pytest.mark.parametrize("crashpoint", AFTER_THE_OUTCOME)
+async def test_killed_after_its_outcome_was_stored_it_is_sent_once_and_filed_once(
+    served: Office, crashpoint: str
+) -> None:
+    anna = served.mailbox()
+    await served.ask(to=to(anna))
+    await killed_at(served, crashpoint)
+    async with served.process():
+        await until(lambda: served.has_told("mail.filed", 1), within=30)
+    (sent,) = await served.told("mail.sent")
+    assert not sent["maybe_twice"]
+    assert len(await served.mails(anna)) == 1
+    assert len(await served.mails(served.address, "Sent")) == 1
