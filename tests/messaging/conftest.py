@@ -103,6 +103,12 @@ def vhost(rabbitmq: local.Servers, worker_id: str) -> Broker:
 @pytest.fixture
 async def broker(vhost: Broker) -> Broker:
     """This worker's vhost with new, empty queues."""
+    await renew(vhost)
+    return vhost
+
+
+async def renew(vhost: Broker) -> None:
+    """Delete all queues, when nobody consumes any more, and declare them again."""
     async with await aio_pika.connect(vhost.url(OWNER), timeout=10) as connection:
         channel = await connection.channel()
         for name in [*queues(), topology.BURIED]:
@@ -114,7 +120,6 @@ async def broker(vhost: Broker) -> Broker:
             await until(unconsumed)
             await channel.queue_delete(name)
     await declare(vhost)
-    return vhost
 
 
 def queues() -> list[str]:

@@ -16,10 +16,21 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
-from pydantic_core import Url
 from pydantic_settings import SettingsConfigDict
-from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    NullPool,
+    Table,
+    Text,
+    func,
+    insert,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mailroom import database
 from mailroom.contracts import Contract, MailRejected, MailSend
@@ -211,8 +222,8 @@ class World:
         """For what a test sees, as the owner of the table does."""
         schema = table.schema or ""
         if schema not in self.looking:
-            url = Url(self.database.url(schema))
-            self.looking[schema] = database.engine(url, "test")
+            url = make_url(self.database.url(schema)).set(drivername="postgresql+asyncpg")
+            self.looking[schema] = create_async_engine(url, poolclass=NullPool)
         return self.looking[schema]
 
     async def place(self, *events: Contract, ids: Sequence[UUID] = ()) -> list[str]:
