@@ -36,10 +36,9 @@ def _run(*, stay: bool) -> int:
     try:
         with servers.running(folder) as running:
             it = operating.prepared(running)
-            story.set_up(it)
-            with operating.served(it):
+            with operating.served(it, meanwhile=lambda: story.set_up(it)):
                 _say(f"servers, installation and services are up ({_since(began)})\n")
-                _play(it)
+                _play(it, time.monotonic() - began)
                 if stay:
                     _how_to_go_on(it)
                     signal.pause()
@@ -54,16 +53,17 @@ def _run(*, stay: bool) -> int:
     return 0
 
 
-def _play(it: Operated) -> None:
+def _play(it: Operated, before: float) -> None:
+    """`before`: seconds from the command's start to here."""
     telling = story.Story(it, _print)
     story.play(telling)
     assert telling.first is not None  # noqa: S101 -- the story has been played
     _say("\n$ mailroom ticket show 1\n" + operating.command(it, "ticket", "show", "1"))
     message_id = str(telling.first["Message-ID"])
     _say(f"$ mailroom trace '{message_id}'\n" + operating.command(it, "trace", message_id))
-    _say("summary")
+    _say("summary, in seconds since the command")
     for told in telling.told:
-        _say(f"  true  {told.after:5.1f} s  {told.line}")
+        _say(f"  true  {before + told.after:5.1f} s  {told.line}")
 
 
 def _print(told: story.Told) -> None:

@@ -6,6 +6,7 @@ environment that comes back is all that a service or a command needs.
 
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,15 @@ def install(
     """
     names = [service.name for service in services]
     passwords = {name: secrets.token_hex(16) for name in (OWNER, *names, *publishers)}
-    create_roles(servers, names, passwords)
-    create_database(servers, place.database)
-    import_definitions(servers, definitions(services, place.vhost, passwords, publishers))
+
+    def rows() -> None:
+        create_roles(servers, names, passwords)
+        create_database(servers, place.database)
+
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(rows)
+        import_definitions(servers, definitions(services, place.vhost, passwords, publishers))
+        made.result()
     return environment(servers, place, passwords, publishers)
 
 

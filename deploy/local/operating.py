@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,13 @@ def with_keys(servers: Servers, place: Place, environment: Mapping[str, str]) ->
 
 
 @contextmanager
-def served(it: Operated, *names: str) -> Iterator[None]:
-    """Services, all or those named, in one process, ready; they end at the exit or with us."""
+def served(
+    it: Operated, *names: str, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Services, all or those named, in one process, ready; they end at the exit or with us.
+
+    `meanwhile` is done while they start, in any order with what they do: that is theirs to stand.
+    """
     folder = it.folder / "-".join(("mailroom", *names))
     with guarded.lifelines([folder]):
         program = guarded.Program(
@@ -102,6 +107,7 @@ def served(it: Operated, *names: str) -> Iterator[None]:
             end_signal=SIGTERM,
         )
         started = guarded.launch(folder, program)
+        meanwhile()
         guarded.wait(folder, "ready", lambda: started.ended or _ready(it.environment), READY_WITHIN)
         if started.ended:
             said = (folder / guarded.LOG).read_text()[-2000:]
