@@ -251,7 +251,7 @@ async def test_a_mail_that_the_ledger_has_is_neither_recorded_nor_told_again(
     assert kept["received_at"] == event.received_at
 
 
-@pytest.mark.parametrize("crashpoint", ["fetcher.objects_stored", "fetcher.ledger_committed"])
+@pytest.mark.parametrize("crashpoint", ["fetcher.objects_written", "fetcher.ledger_committed"])
 async def test_a_kill_at_any_step_loses_no_mail_and_brings_none_twice(
     office: Office, crashpoint: str
 ) -> None:

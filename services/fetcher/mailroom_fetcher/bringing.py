@@ -82,9 +82,7 @@ async def _bring_batch(
         except imap.ImapFailure as broken:
             await _suspect(bringer, place, batch, str(broken))
             raise
-    crashpoint("fetcher.objects_stored")
     await _record(bringer, place, stored, batch if new else None, began)
-    crashpoint("fetcher.ledger_committed")
     await _bring_undelivered(bringer, connection, place, batch, stored, new=new)
 
 
