@@ -180,9 +180,10 @@ def _without_uuencoded(part: Part, data: bytes, charset: str | None, found: Bodi
 
 
 def _line_feeds(text: str) -> str:
-    if "\r" not in text:
-        return text
-    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n")
+    if "\r" in text:  # of CR CR LF, which some relays write, or alone
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
 def _tnef(part: Part, found: Bodies) -> bool:

@@ -223,6 +223,8 @@ def _headers(fields: Fields, hint: str | None, defects: list[str]) -> tuple[tupl
     if len(fields.pairs) > MOST_HEADERS:
         defects.append(f"headers kept: {MOST_HEADERS}")
     return tuple(
-        (name[:200], decoded(value[:LONGEST_HEADER_KEPT], hint))
-        for name, value in fields.pairs[:MOST_HEADERS]
+        [
+            (name[:200], decoded(value[:LONGEST_HEADER_KEPT], hint))
+            for name, value in fields.pairs[:MOST_HEADERS]
+        ]
     )

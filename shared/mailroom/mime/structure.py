@@ -25,9 +25,7 @@ DEEPEST: Final = 30
 
 _TYPE = re.compile(r'^[\s"]*([!#-\'*+\-.0-9A-Z^-z|~]+)\s*/\s*([!#-\'*+\-.0-9A-Z^-z|~]+)')
 _ENCODING = re.compile(r"[ \t\"]*([A-Za-z0-9-]+)")
-_SPACED_SOFT_BREAK = re.compile(
-    rb"=[ \t]+\r?\n"
-)  # blanks that a relay added (RFC 2045 section 6.7)
+_SPACED_SOFT_BREAK = re.compile(rb"=[ \t]+\r?\n")  # RFC 2045 section 6.7
 _UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 _BOUNDARY_LINE = re.compile(rb"^--(\S{1,70})[ \t]*\r?\nContent-", re.MULTILINE | re.IGNORECASE)
 _UU = re.compile(rb"^begin [0-7]{3,4} [^\r\n]*\r?\n", re.MULTILINE)
@@ -72,7 +70,7 @@ class Part:
         if encoding == "base64":
             return base64(self.body)
         if encoding == "quoted-printable":
-            return binascii.a2b_qp(_SPACED_SOFT_BREAK.sub(b"=\n", self.body))
+            return _unquoted(self.body)
         if encoding in _UUENCODE:
             return uudecoded(self.body) or self.body
         return self.body
@@ -226,6 +224,13 @@ def _next_line(raw: bytes, mark: bytes, start: int, end: int) -> int:
 
 def _before_line_end(raw: bytes, at: int) -> int:
     return at - 2 if raw[at - 2 : at] == b"\r\n" else at - 1
+
+
+def _unquoted(body: bytes) -> bytes:
+    """Quoted-printable; behind a soft line break a relay may have added blanks."""
+    if b"= " in body or b"=\t" in body:
+        body = _SPACED_SOFT_BREAK.sub(b"=\n", body)
+    return binascii.a2b_qp(body)
 
 
 def uudecoded(data: bytes) -> bytes:
