@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mailroom.mime import part, read
+from mailroom.mime import charsets, part, read
 
 MAILS = Path(__file__).parent / "mails"
 
@@ -158,6 +158,23 @@ def test_text_is_read_in_the_charset_that_its_sender_meant(
 def test_text_without_a_charset_is_guessed() -> None:
     mail = read(b"Subject: a\r\n\r\n" + "Привет, как ваши дела сегодня".encode("cp1251"))
     assert mail.text == "Привет, как ваши дела сегодня"
+
+
+def test_a_charset_is_guessed_where_the_text_leaves_ascii() -> None:
+    text = "ascii only. " * 5_000 + "Привет, как ваши дела сегодня"
+    assert read(b"Subject: a\r\n\r\n" + text.encode("koi8_r")).text == text
+
+
+def test_html_is_read_in_the_charset_that_it_names_itself() -> None:
+    html = '<meta charset="iso-8859-2"><p>Zażółć gęślą jaźń'
+    assert read(leaf("text/html", html.encode("iso8859_2"))).text == "Zażółć gęślą jaźń"
+
+
+def test_every_charset_of_the_table_is_one_that_python_has() -> None:
+    for name in (*charsets._MEANT, *charsets._CODECS):
+        codec = charsets.codec_of(name)
+        assert codec is not None, name
+        b"".decode(codec)
 
 
 def test_neither_nul_nor_a_lone_surrogate_is_left_in_a_text() -> None:

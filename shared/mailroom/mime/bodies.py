@@ -10,7 +10,7 @@ from mimetypes import MimeTypes
 from typing import Final
 
 from mailroom.mime import tnef
-from mailroom.mime.charsets import decode, one_line
+from mailroom.mime.charsets import clean, decode, one_line
 from mailroom.mime.html import text_of
 from mailroom.mime.model import Attachment
 from mailroom.mime.structure import Part, uudecoded
@@ -45,7 +45,6 @@ class Bodies:
     calendar: str | None = None
     encrypted: bool = False
     charset: str | None = None  # of the first text: a hint for raw 8 bit in headers
-
     left: int = LONGEST_TEXT
 
     def within_limit(self, data: bytes) -> bytes:
@@ -199,8 +198,8 @@ def _tnef(part: Part, found: Bodies) -> bool:
             Attachment(number, safe or None, _type_of(safe), len(content), "attachment", None)
         )
     if not any(text.strip() for text in (*found.plain, *found.html)):
-        found.plain += [unpacked.text] if unpacked.text.strip() else []
-        found.html += [unpacked.html] if unpacked.html.strip() else []
+        found.plain.append(_line_feeds(clean(unpacked.text[:LONGEST_TEXT])))
+        found.html += [_line_feeds(clean(unpacked.html[:LONGEST_TEXT]))] if unpacked.html else []
     return True
 
 

@@ -6,7 +6,6 @@ A charset name from a mail reaches Python's codec machinery only by way of a tab
 codecs of Python are no charsets (punycode is quadratic) and unknown names fill its cache.
 """
 
-import codecs
 import encodings
 import encodings.aliases
 import pkgutil
@@ -23,8 +22,9 @@ _NO_CHARSET = frozenset(
      "punycode", "quopri_codec", "raw_unicode_escape", "rot_13", "tactis", "undefined",
      "unicode_escape", "uu_codec", "zlib_codec"}
 )  # fmt: skip
+_NOT_NAME = re.compile(r"[^a-z0-9]+")
 _CODECS: Final = {
-    name: codec
+    _NOT_NAME.sub("_", name): codec
     for name, codec in (
         *((module.name, module.name) for module in pkgutil.iter_modules(encodings.__path__)),
         *encodings.aliases.aliases.items(),
@@ -63,11 +63,11 @@ _MEANT: Final = {
 _LATIN: Final = frozenset({"ascii", "latin_1", "cp1252"})
 _UNKNOWN = re.compile(r"^(x_unknown|unknown|unknown_8bit|8bit|x_user_defined|default|none|auto)?$")
 _ASCII = re.compile(r"^(?:us-?ascii|ascii|ansi_x3)", re.IGNORECASE)
-_NOT_NAME = re.compile(r"[^a-z0-9]+")
 _PREFIX = re.compile(r"^(?:charset|x|cs|cp(?=windows|iso))_+")
 _TRAILING = re.compile(r"^(windows_\d{4}|iso_8859_\d{1,2}|utf_?8|us_ascii|gb2312|koi8_[ru])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_HIGH = re.compile(rb"[\x80-\xff]")
 _HIGH_SEQUENCE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 
 
@@ -161,7 +161,15 @@ def _guess(data: bytes, hint: str | None) -> str:
 
 
 def _detected(data: bytes) -> str:
-    return data.decode(detect(data[:SAMPLE]).codec or "cp1252", "replace")
+    return data.decode(detect(_sample(data)).codec or "cp1252", "replace")
+
+
+def _sample(data: bytes) -> bytes:
+    """Where the 8 bit begins, and the start, since HTML names its charset there."""
+    first = _HIGH.search(data)
+    if first is None or first.start() < SAMPLE // 2:
+        return data[:SAMPLE]
+    return data[: SAMPLE // 2] + data[first.start() - 100 : first.start() + SAMPLE // 2]
 
 
 def _repaired(data: bytes, codec: str, hint: str | None) -> str:
@@ -176,7 +184,7 @@ def _repaired(data: bytes, codec: str, hint: str | None) -> str:
 
 def _mostly_utf8(data: bytes) -> bool:
     """UTF-8 with some broken characters, rather than another charset."""
-    sample = data[:SAMPLE]
+    sample = _sample(data)
     broken = sample.decode("utf_8", "replace").count("�")
     return len(_HIGH_SEQUENCE.findall(sample)) >= broken
 
@@ -203,12 +211,3 @@ def one_line(text: str) -> str:
 def printable(value: str) -> str:
     """A value from a mail, short and on one line, fit to stand in a defect."""
     return one_line(value[:60])
-
-
-def known(codec: str) -> bool:
-    """Whether Python has this codec (for the tests of the tables above)."""
-    try:
-        codecs.lookup(codec)
-    except LookupError:
-        return False
-    return True

@@ -19,6 +19,7 @@ from mailroom.mime.words import decoded
 
 MOST_HEADERS: Final = 300  # fields kept in `Mail.headers`
 LONGEST_HEADER_KEPT: Final = 8_000  # characters
+MOST_DEFECTS: Final = 100
 MOST_IDS: Final = 500
 MOST_TAGS: Final = 50
 TEXT_FOR_TAGS: Final = 500_000  # characters
@@ -128,7 +129,7 @@ def _read(raw: bytes, defects: list[str]) -> Mail:
         spam=_is_spam(fields),
         encrypted=seen.encrypted,
         calendar=seen.calendar,
-        defects=tuple(defects),
+        defects=tuple(defects[:MOST_DEFECTS]),
     )
 
 
