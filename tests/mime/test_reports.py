@@ -216,6 +216,15 @@ def test_a_person_who_forwards_a_report_is_a_person() -> None:
     assert (forwarded.auto, attached.auto) == ("none", "none")
 
 
+@pytest.mark.parametrize("path", ["", "Return-Path: <>\r\n", "Return-Path: <x@parcel.example>\r\n"])
+def test_a_parcel_that_was_not_delivered_is_no_report(path: str) -> None:
+    parcel = (
+        "From: Parcel <no-reply@parcel.example>\r\nSubject: Delivery status: not delivered\r\n\r\n"
+    )
+    body = "Your parcel 4711 could not be delivered. Questions? https://parcel.example/\r\n"
+    assert read((path + parcel + body).encode()).report is None
+
+
 @pytest.mark.parametrize(
     ("status", "said", "hard"),
     [

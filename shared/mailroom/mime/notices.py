@@ -17,7 +17,7 @@ _ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0
 
 # The sender alone tells: (field, pattern of its raw value, source).
 _DAEMONS: Final = (
-    ("from", r"mailer-?daemon", "Sendmail, Postfix, qmail, after RFC 5321 section 4.5.5"),
+    ("from", r"mailer[- ]?daemon", "Sendmail, Postfix, qmail, after RFC 5321 section 4.5.5"),
     ("from", r"mail[ ._-]deliver(?:y|er)[ ._-](?:sub)?system", "Sendmail, Exim, Gmail, Postini"),
     ("from", r"internet mail delivery", "Sun and Oracle Messaging Server"),
     ("x-failed-recipients", r"@", "Exim, Gmail, Mail.ru"),
@@ -42,7 +42,7 @@ _OPENERS: Final = (
     (r"this is the .{1,40}(?:program|mail agent|mail system|mailer)", "qmail, Postfix, DMA"),
     (r"deliver[ey]+ to the following recipients? ", "Gmail, Exchange"),
     (r"(?:could not|cannot|can't|not|unable to) be delivered|was(?: not|n't) delivered", "Domino"),
-    (r"(?:unable|not able|error|trouble) (?:to )?deliver(?:ing)?\b", "qmail, Yahoo, MailFoundry"),
+    (r"(?:unable|not able|error|trouble|attempting) (?:to )?deliver(?:ing)?\b", "qmail, Yahoo"),
     (r"did not reach the following recipient", "Exchange 2003"),
     (r"(?:following|these) (?:address|recipient)(?:es|s|\(es\)|\(s\))?.{0,20} (?:had|w|f)", "Exim"),
     (r"transcript of (?:the )?(?:session|attempts)", "Sendmail, SurfControl"),
@@ -50,7 +50,7 @@ _OPENERS: Final = (
     (r"^error: .{1,80}\n\nerror message below:", "Verizon vtext"),
     (r"undeliverable|delivery (?:has )?failed", "many"),
 )  # fmt: skip
-_POSTMASTER = re.compile(r"post_?master|no-?reply|mail-?(?:admin|delivery)|<>|^$", re.IGNORECASE)
+_POSTMASTER = re.compile(r"post_?master|mail-?(?:admin|delivery)|<>|^$", re.IGNORECASE)
 
 # Where the returned mail begins: (line, source). Else at the first block of header fields.
 _RETURNED: Final = (
@@ -121,10 +121,12 @@ def is_notice(fields: Fields, subject: str, text: str) -> bool:
         if any(fits.search(value) for value in fields.all(name)):
             return True
     sender = fields.first("from") or ""
-    null = any("<>" in value for value in fields.all("return-path")[:1])
-    if not (null or _POSTMASTER.search(sender)):
+    if _POSTMASTER.search(sender):
+        return bool(_SUBJECT.search(subject) or _OPENER.search(text[:2_000]))
+    if not any("<>" in value for value in fields.all("return-path")[:1]):
         return False
-    return bool(_SUBJECT.search(subject) or _OPENER.search(text[:2_000]))
+    # Parcel services, too, write of deliveries, so that only an opener tells, beside an address.
+    return bool(_OPENER.search(text[:2_000]) and _ANY_ADDRESS.search(text[:LONGEST_NOTICE]))
 
 
 def cut(text: str) -> Notice:
