@@ -14,7 +14,7 @@ _HARD_REASONS: Final = frozenset({"user unknown", "host unknown", "takes no mail
 # Each row: reason, source, wordings.
 _ROWS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("user unknown", "Exchange Online 5.4.1 (directory-based edge blocking)", (
-        r"5\.4\.1 .{0,20}recipient address rejected: access denied",)),
+        r"5\.4\.1 .{0,80}recipient address rejected: access denied",)),
     ("takes no mail", "Postfix before 3.0 on a null MX, RFC 7505", (
         r"malformed or unexpected name server reply",)),
     ("host unknown", "Outlook.com", (
@@ -118,7 +118,8 @@ _ROWS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         r"name server: .{0,100}: host not found|^\S+ 553 [\w.-]+\.[a-z]+ does not exist",
         r"data: (?:host \S+ \[\S+\]: )?553 [\w.-]+\.[a-z]+ does not exist")),
     ("takes no mail", "RFC 7504 521, RFC 7505 5.1.10; Gmail, Exim", (
-        r"null ?mx|indicated no smtp service|domain.{0,60}(?:doesn't|does not) (?:receive|accept) .{0,9}mail",
+        r"null ?mx|indicated no smtp service",
+        r"domain.{0,60}(?:doesn't|does not) (?:receive|accept) .{0,9}mail",
         r"(?:host|server|system|smtp) .{0,60}does not (?:accept|receive) (?:any )?(?:e-?)?mail",
         r"(?:does|do) not accept (?:any )?(?:e-?)?mail\b|doesn't accept (?:any )?mail",
         r"not accepting (?:any )?(?:e-?)?mail\b|no longer accepts? mail")),
@@ -176,7 +177,8 @@ _ROWS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (r"(?:does not|doesn'?t|do not|don'?t|didn'?t|did not) (?:exist|have an? .{1,60} account"
          r"|like recipient)"),
         r"no (?:such|longer).{0,40}(?:here|user|mailbox|address|account|recipient|alias)",
-        r"no (?:mailbox|account) (?:here|by that name|found|currently)|there is no (?:one|user|such|mailbox)",
+        r"no (?:mailbox|account) (?:here|by that name|found|currently)",
+        r"there is no (?:one|user|such|mailbox)",
         (r"not (?:a |our )(?:valid |known |registered )?"
          r"(?:customer|user|recipient|mailbox|account|address)"),
         r"unable to (?:find|verify) (?:the )?(?:recipient|user|mailbox|address)",
