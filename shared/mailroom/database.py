@@ -31,6 +31,8 @@ def engine(url: Url, application: str, *, connections: int = 10) -> AsyncEngine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=30,
+        # By default an error's text, and so the log, has the statement's values: a mail's words.
+        hide_parameters=True,
         connect_args={"timeout": 10, "server_settings": {"application_name": application}},
     )
     event.listen(made.sync_engine, "handle_error", _drop_what_cannot_write)

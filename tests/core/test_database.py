@@ -43,3 +43,13 @@ async def test_a_connection_that_the_administrator_ended_is_replaced(database: D
         assert await connection.scalar(text("SELECT 1")) == 1
     await connections.dispose()
     await other.dispose()
+
+
+async def test_an_error_does_not_tell_the_values_of_its_statement(database: Database) -> None:
+    """Default overridden: SQLAlchemy puts them into the text of its errors."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    with pytest.raises(DBAPIError) as failed:
+        async with connections.connect() as connection:
+            await connection.execute(text("SELECT 1/0, CAST(:word AS text)"), {"word": "Geheim"})
+    assert "Geheim" not in str(failed.value)
+    await connections.dispose()

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy import local
+from mailroom.messaging import consume
 from mailroom.messaging.envelope import Outgoing, Received
 from mailroom.messaging.stopping import end_if_cancelled, to_its_end
 from mailroom.service import Resources, Service, Subscription
@@ -209,6 +210,23 @@ async def test_a_batch_that_does_not_end_is_given_back_within_seconds(world: Wor
     assert time.monotonic() - stopped < 9
     assert await world.taken() == []
     assert (await world.ready(ORDERS))[0] == 2
+
+
+async def test_a_handler_that_hangs_is_ended_and_its_event_put_off_while_others_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consume, "HANDLE_WITHIN", 0.5)
+    await deliver(world, 1, note="forever")
+    await deliver(world, 2)
+    async with world.running(DESK, only=only_consumers):
+        await taken(world, 1)
+
+        async def put_off() -> bool:
+            return any(row.event_id for row in await world.rows(OUTBOX) if row.headers)
+
+        await until(put_off)
+    assert await world.taken() == [2]
+    await nothing_left(world)
 
 
 async def test_work_that_ends_in_time_is_not_disturbed_by_the_cancellation_it_delays() -> None:

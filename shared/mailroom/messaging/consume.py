@@ -6,6 +6,7 @@ fails no other; what then fails is retried later or parked, and written down bef
 of it. While PostgreSQL is away nothing is in hand.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,10 @@ LAG = Histogram(
     ["queue"],
     buckets=(0.1, 0.5, 1, 2, 5, 15, 60, 300, 1800, 7200),
 )
+
+HANDLE_WITHIN = 600.0
+"""Seconds a handler has for a batch. RabbitMQ takes a message for lost after 30 minutes, and a
+handler that hangs would hold up its queue for ever."""
 
 Loop = Callable[[], Awaitable[None]]
 """Started by a call, ended by cancellation: within seconds, with what is in hand settled or given
@@ -128,8 +133,8 @@ async def _consume(at: _Consumer, broker: RabbitBroker) -> None:
 async def _queue_of(name: str, broker: RabbitBroker) -> AbstractRobustQueue:
     """The queue of a started subscriber, on its own channel.
 
-    Its `async for` is not used: aio-pika's iterator ends after a minute without RabbitMQ, but stays
-    registered, so that messages go where nobody takes them.
+    Its `async for` is not used: if RabbitMQ goes while messages are in hand, aio-pika's iterator
+    ends after a minute, but stays registered, and what comes then goes where nobody takes it.
     """
     subscribers = cast("list[RabbitSubscriber]", broker.subscribers)
     own = next(each for each in subscribers if each.queue.name == name)
@@ -186,7 +191,8 @@ async def _handle(at: _Consumer, events: Sequence[Received[Any]]) -> set[int]:
         keys = await take_new(tx, resources.messaging, at.queue, by_key, clock.now())
         new = [event for event in events if by_key[key(event)] is event and key(event) in keys]
         if new:
-            outgoing = await at.subscription.handler(tx, new, resources)
+            async with asyncio.timeout(HANDLE_WITHIN):
+                outgoing = await at.subscription.handler(tx, new, resources)
             await outbox.add(tx, resources.messaging, outgoing)
             crashpoint("handler.done")
     crashpoint("handler.committed")

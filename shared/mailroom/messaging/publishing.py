@@ -83,12 +83,14 @@ async def publish_one_by_one(
             outcome.problems[row.id] = _not_within(within)
             return outcome
         _sort(outcome, row.id, task)
-        if row.id in outcome.confirmed:
+        if row.id not in {*outcome.confirmed, *outcome.problems}:
+            # It was alone: it closed the channel. Or the connection, which then goes on without it.
+            error = None if task.cancelled() else task.exception()
+            outcome.problems[row.id] = str(error or "the connection was closed")
+        if connection.is_closed:
+            return outcome
+        if not channel.is_closed:
             await channel.close()
-        elif row.id not in outcome.problems:
-            if task.cancelled() or isinstance(task.exception(), AMQPConnectionError):
-                return outcome
-            outcome.problems[row.id] = str(task.exception())
     return outcome
 
 
