@@ -170,7 +170,8 @@ def test_an_address_is_written_in_ascii(given: str, written: str) -> None:
 @pytest.mark.parametrize(
     "address",
     ["", "nobody", "a b@x.example", "a,b@x.example", "<a@b>", "@a:b@c.example",
-     "a@b c", "a@-b.example", "a@", "@x.example", "a..b@x.example", "a@x, c@d.example", "a@b..c"],
+     "a@b c", "a@-b.example", "a@", "@x.example", "a..b@x.example", "a@x, c@d.example", "a@b..c",
+     "a@b.", "a@b_c", "a@xn--a\u00e4.example"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_by_field_and_value(address: str) -> None:
     with pytest.raises(HeaderRefused) as refused:

@@ -143,12 +143,15 @@ def addr_spec(field: str, address: str) -> str:
 
 
 def _domain(field: str, address: str, domain: str) -> str:
-    if _LITERAL.match(domain) or _DOMAIN.match(domain):
+    if _LITERAL.match(domain):
         return domain
     try:
-        return idna.encode(domain, uts46=True).decode("ascii")
+        written = domain if domain.isascii() else idna.encode(domain, uts46=True).decode("ascii")
     except idna.IDNAError:
-        raise HeaderRefused(field, address, "the domain is not valid (RFC 5890)") from None
+        written = ""
+    if not _DOMAIN.match(written):
+        raise HeaderRefused(field, address, "the domain is not valid (RFC 5890)")
+    return written
 
 
 def message_id(field: str, value: str) -> str:
