@@ -269,14 +269,14 @@ async def brought(
     return await until(there, within)
 
 
-def multiply(client: imaplib.IMAP4_SSL, times: int) -> int:
-    """Double the number of mails in INBOX so often; how many there are then."""
-    client.select("INBOX")
+def multiply(client: imaplib.IMAP4_SSL, times: int, folder: str = "INBOX") -> int:
+    """Double the number of mails in a folder so often; how many there are then."""
+    client.select(folder)
     for _ in range(times):
-        status, answer = client.copy("1:*", "INBOX")
+        status, answer = client.copy("1:*", folder)
         assert status == "OK", answer
         client.noop()
-    return int(client.select("INBOX", readonly=True)[1][0] or 0)
+    return int(client.select(folder, readonly=True)[1][0] or 0)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from tests.fetcher.office import (
     brought,
     change_account,
     fetch_now,
+    multiply,
     observed,
     other_client,
     put_mail,
@@ -107,6 +108,28 @@ async def test_a_missing_folder_shows_and_the_others_are_read(office: Office) ->
             await fetch_now(office, account)
             await brought(office, 2)
             await until(lambda: _shows(office, account, ""))
+
+
+async def test_a_folder_that_is_removed_while_it_is_read_shows_and_stops_no_other(
+    office: Office,
+) -> None:
+    chosen = (Folder("INBOX", "inbox"), Folder("Projects", "other"))
+    account = await add_account(office, "service", folders=chosen)
+    with other_client(office, account) as client:
+        client.create("Projects")
+        put_mail(client, *[a_mail(str(number)) for number in range(25)], folder="Projects")
+        multiply(client, times=4, folder="Projects")
+        async with replica(office):
+            await brought(office, 1)
+            client.delete("Projects")
+            put_mail(client, a_mail("in the inbox"))
+            await fetch_now(office, account)
+            await until(lambda: _shows(office, account, "no folder 'Projects'"))
+            await until(lambda: _inbox_was_read(office))
+
+
+async def _inbox_was_read(office: Office) -> bool:
+    return any(event.folder == "INBOX" for event in await received(office))
 
 
 async def test_a_folder_with_copies_of_all_others_is_not_read(

@@ -24,6 +24,7 @@ from tests.fetcher.office import (
     flags_of,
     holders,
     ledger,
+    multiply,
     observed,
     other_client,
     process,
@@ -149,7 +150,8 @@ async def test_one_batch_is_one_transaction(office: Office) -> None:
 async def test_a_mail_expunged_between_search_and_fetch_is_passed_over(office: Office) -> None:
     account = await add_account(office, "service")
     with other_client(office, account) as client:
-        put_mail(client, *[a_mail(str(number)) for number in range(400)])
+        put_mail(client, *[a_mail(str(number)) for number in range(25)])
+        assert multiply(client, times=4) == 400
         async with replica(office):
             await brought(office, 1)
             client.select("INBOX")

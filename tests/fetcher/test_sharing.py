@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
+import asyncpg
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from mailroom import clock, imap, tls
 from mailroom_fetcher import leases, store
@@ -99,7 +101,7 @@ async def test_a_holder_whose_lease_was_taken_stops_before_it_writes(office: Off
     opened = await imap.examine(connection, "INBOX")
     async with office.engine.begin() as tx:
         row = await store.folder(tx, account.id, "Elsewhere")
-        await leases.claim(tx, "another", [account.id], 1, clock.now(), _seconds(15))
+        await leases.claim(tx, "another", [account.id], 1, clock.now())
     place = Place(account.id, START, row.id, "Elsewhere", "other", opened.uidvalidity)
     bringer = Bringer(office.resources("former"), Budget(10), lease)
     with pytest.raises(LeaseLost):
@@ -114,11 +116,8 @@ async def test_a_running_replica_ends_its_task_when_the_lease_is_taken(office: O
         await until(lambda: observed(office, account))
         async with office.engine.begin() as tx:
             # As another replica does that finds the lease run out, because ours was asleep.
-            await tx.execute(
-                update(store.accounts).values(
-                    holder="another", lease_until=clock.now() + _seconds(600)
-                )
-            )
+            await leases.alive(tx, "another", clock.now(), timedelta(minutes=10))
+            await tx.execute(update(store.accounts).values(holder="another"))
         with other_client(office, account) as client:
             put_mail(client, a_mail("1"))
         await until(lambda: _held(office, another=1))
@@ -126,6 +125,28 @@ async def test_a_running_replica_ends_its_task_when_the_lease_is_taken(office: O
         with pytest.raises(AssertionError):
             await brought(office, 1, within=2)
         assert await ledger(office) == []
+
+
+async def test_a_replica_that_lost_its_connections_to_the_database_goes_on(office: Office) -> None:
+    account = await add_account(office, "service")
+    async with process(office, "one", lease_seconds=1):
+        await until(lambda: observed(office, account), within=20)
+        superuser = await asyncpg.connect(office.database.superuser_url)
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
+        for _ in range(2):
+            await superuser.execute(ended, "mailroom_fetcher")
+        await superuser.close()
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"))
+
+        async def fetched() -> bool:
+            try:
+                await fetch_now(office, account)
+                return bool(await received(office))
+            except SQLAlchemyError:
+                return False
+
+        await until(fetched, within=20)
 
 
 async def test_accounts_are_picked_up_and_let_go_as_the_directory_says(office: Office) -> None:
@@ -158,10 +179,6 @@ async def test_an_account_that_nobody_told_of_is_found(
 async def _alive(office: Office) -> bool:
     async with office.engine.begin() as tx:
         return (await tx.execute(store.replicas.select())).first() is not None
-
-
-def _seconds(count: float) -> timedelta:
-    return timedelta(seconds=count)
 
 
 async def _connected(office: Office, address: str) -> imap.Connection:

@@ -65,6 +65,21 @@ async def test_a_server_that_has_no_idle_is_asked_by_interval(
     assert not await _idles(middle)
 
 
+async def test_a_server_that_refuses_idle_is_asked_by_interval_and_is_no_failure(
+    office: Office, middle: Between
+) -> None:
+    account = await add_account(office, "service", idle=True, tls="none", port=middle.port)
+    middle.rule = lambda line: b"TAG NO not here\r\n" if line.endswith(b" IDLE") else None
+    async with replica(office):
+        await until(lambda: _idles(middle))
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"))
+        await fetch_now(office, account)
+        await brought(office, 1, within=8)
+    assert [event.state for event in await observed(office, account)] == ["ok"]
+    assert len([line for line in middle.lines if line.endswith(b" IDLE")]) == 1
+
+
 async def test_the_interval_reads_other_folders_while_idle_waits_for_the_inbox(
     office: Office, middle: Between
 ) -> None:

@@ -7,6 +7,7 @@ a person's words and tried again, later and later; a kept connection that died i
 import asyncio
 import random
 import ssl
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,6 +30,8 @@ log = structlog.get_logger("mailroom.fetcher")
 
 PROBLEMS = (imap.ImapFailure, imap.ControlCharacter, directory.PasswordSealed)
 """What is wrong with an account or its server, in a person's words."""
+CONNECTING = 20
+"""Connections to one server that are being made at a time: two thousand at once would time out."""
 KEEP_OPEN = 300.0
 """Seconds: a connection is kept for the next look if that is not later."""
 
@@ -41,6 +44,10 @@ class Shared:
     context: ssl.SSLContext
     keys: UnsealKeys
     budget: Budget
+    gates: defaultdict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(CONNECTING))
+    )
+    """One for each server: a silent one makes only its own accounts wait."""
 
 
 @dataclass
@@ -54,6 +61,8 @@ class Attendance:
     """Set: look at once."""
     standing: Standing | None = None
     watches: dict[str, Watch] = field(default_factory=dict)
+    idles: bool = True
+    """Until the server refuses an IDLE though it has it."""
     failures: int = 0
     """In a row, since all was last looked at and compared."""
 
@@ -132,7 +141,8 @@ async def _session(here: Attendance) -> datetime:
         directory.unseal(server, here.shared.keys),
     )
     limit = here.shared.resources.settings.answer_seconds
-    connection = await imap.connect(login, here.shared.context, limit)
+    async with here.shared.gates[login.endpoint]:
+        connection = await imap.connect(login, here.shared.context, limit)
     try:
         while True:
             problems = await _look_everywhere(here, connection)
@@ -163,6 +173,7 @@ async def _look_everywhere(here: Attendance, connection: imap.Connection) -> lis
         try:
             await _look_at(here, connection, folder)
         except imap.FolderMissing as missing:
+            here.watches.pop(folder.name, None)
             problems.append(str(missing))
     return problems
 
@@ -205,8 +216,12 @@ async def _reconcile(here: Attendance, connection: imap.Connection, due: datetim
 async def _wait(here: Attendance, connection: imap.Connection, due: datetime) -> bool:
     """Wait until the next look is due; False if the connection is not worth keeping so long."""
     inbox = _inbox(here)
-    if inbox and here.account.idle and imap.can_idle(connection):
-        await _idle(here, connection, inbox, due)
+    if inbox and here.account.idle and here.idles and imap.can_idle(connection):
+        try:
+            await _idle(here, connection, inbox, due)
+        except imap.CommandRefused as refused:
+            log.warning("idle_refused", account=here.account.name, problem=str(refused))
+            here.idles = False
         return True
     pause = (due - clock.now()).total_seconds()
     if pause > KEEP_OPEN:

@@ -113,7 +113,7 @@ async def _share_out(supervisor: Supervisor) -> None:
     async with resources.engine.begin() as tx:
         await _read_directory(supervisor, tx)
         replicas = await leases.alive(tx, me, clock.now(), length)
-        held = await leases.renew(tx, me, clock.now(), length)
+        held = await leases.held_by(tx, me)
     wanted, share = supervisor.wanted, fair_share(len(supervisor.wanted), replicas)
     kept = sorted(account for account in held if account in wanted)[:share]
     await _stop(supervisor, _to_end(supervisor, kept))
@@ -125,7 +125,7 @@ async def _share_out(supervisor: Supervisor) -> None:
         claimed = []
         if len(kept) < share:
             room = share - len(kept)
-            claimed = await leases.claim(tx, me, list(wanted), room, clock.now(), length)
+            claimed = await leases.claim(tx, me, list(wanted), room, clock.now())
     for account in (*kept, *claimed):
         _begin(supervisor, wanted[account], held.get(account))
     if surplus or claimed:

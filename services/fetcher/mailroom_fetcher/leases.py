@@ -1,5 +1,8 @@
 """Who holds which account: the leases by which replicas share the work.
 
+A replica says that it lives, for the length of a lease; its accounts are held as long as it does.
+One row is renewed for all of them: two thousand rows every few seconds would be as many dead ones.
+
 Invariant: an account has one holder at a time, and only its holder writes to its ledger: `hold`
 locks the lease in the writing transaction, so that a lease taken over stops the former holder
 whatever the clocks of the two machines say. Clocks decide only how soon it is taken over.
@@ -59,7 +62,7 @@ async def hold(tx: AsyncConnection, lease: Lease) -> None:
 
 
 async def alive(tx: AsyncConnection, name: str, now: datetime, length: timedelta) -> int:
-    """Say that this replica lives; how many do."""
+    """Say that this replica lives for the `length` of a lease; how many do."""
     statement = insert(replicas).values(name=name, alive_until=now + length)
     await tx.execute(
         statement.on_conflict_do_update(
@@ -70,19 +73,8 @@ async def alive(tx: AsyncConnection, name: str, now: datetime, length: timedelta
     return int((await tx.execute(select(func.count()).select_from(replicas))).scalar_one())
 
 
-async def renew(
-    tx: AsyncConnection, holder: str, now: datetime, length: timedelta
-) -> dict[UUID, Held]:
-    """Renew every lease of this replica that nobody took over; what it holds.
-
-    A lease that a transaction of its own has locked just now is left for the next time.
-    """
-    mine = select(accounts.c.account).where(accounts.c.holder == holder)
-    await tx.execute(
-        update(accounts)
-        .where(accounts.c.account.in_(mine.with_for_update(skip_locked=True, key_share=True)))
-        .values(lease_until=now + length)
-    )
+async def held_by(tx: AsyncConnection, holder: str) -> dict[UUID, Held]:
+    """What this replica holds: what it claimed, and nobody took over."""
     found = select(accounts.c.account, accounts.c.fetch_wanted_at).where(
         accounts.c.holder == holder
     )
@@ -90,22 +82,18 @@ async def renew(
 
 
 async def claim(
-    tx: AsyncConnection,
-    holder: str,
-    wanted: Sequence[UUID],
-    at_most: int,
-    now: datetime,
-    length: timedelta,
+    tx: AsyncConnection, holder: str, wanted: Sequence[UUID], at_most: int, now: datetime
 ) -> list[UUID]:
-    """Take over up to `at_most` of the wanted accounts that nobody holds, or held too long."""
+    """Take over up to `at_most` of the wanted accounts that nobody holds, or a dead replica."""
     await tx.execute(
         insert(accounts).on_conflict_do_nothing(), [{"account": one} for one in sorted(wanted)]
     )
+    living = select(replicas.c.name).where(replicas.c.alive_until >= now)
     free = (
         select(accounts.c.account)
         .where(
             accounts.c.account.in_(wanted),
-            or_(accounts.c.holder.is_(None), accounts.c.lease_until < now),
+            or_(accounts.c.holder.is_(None), accounts.c.holder.not_in(living)),
         )
         .order_by(accounts.c.account)
         .limit(at_most)
@@ -114,7 +102,7 @@ async def claim(
     taken = await tx.execute(
         update(accounts)
         .where(accounts.c.account.in_(free))
-        .values(holder=holder, lease_until=now + length)
+        .values(holder=holder)
         .returning(accounts.c.account)
     )
     return list(taken.scalars())
@@ -125,15 +113,13 @@ async def release(tx: AsyncConnection, holder: str, released: Sequence[UUID]) ->
     await tx.execute(
         update(accounts)
         .where(accounts.c.holder == holder, accounts.c.account.in_(released))
-        .values(holder=None, lease_until=None)
+        .values(holder=None)
     )
 
 
 async def leave(tx: AsyncConnection, holder: str) -> None:
     """Let go of everything: this replica ends."""
-    await tx.execute(
-        update(accounts).where(accounts.c.holder == holder).values(holder=None, lease_until=None)
-    )
+    await tx.execute(update(accounts).where(accounts.c.holder == holder).values(holder=None))
     await tx.execute(delete(replicas).where(replicas.c.name == holder))
 
 

@@ -55,7 +55,6 @@ accounts = Table(
     metadata,
     Column("account", Uuid, primary_key=True),
     Column("holder", Text, index=True),
-    Column("lease_until", DateTime(timezone=True)),
     Column("fetch_wanted_at", DateTime(timezone=True)),
     Column("state", Text),
     Column("problem", Text, nullable=False, server_default=text("''")),

@@ -29,7 +29,6 @@ def _create_leases() -> None:
         "accounts",
         sa.Column("account", sa.Uuid, primary_key=True),
         sa.Column("holder", sa.Text),
-        sa.Column("lease_until", sa.DateTime(timezone=True)),
         sa.Column("fetch_wanted_at", sa.DateTime(timezone=True)),
         sa.Column("state", sa.Text),
         sa.Column("problem", sa.Text, nullable=False, server_default=sa.text("''")),
