@@ -32,7 +32,7 @@ def installation(
     return _installed(servers, database, broker, tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def firm(
     servers: local.Servers,
     template: str,
@@ -40,7 +40,7 @@ def firm(
     tmp_path_factory: pytest.TempPathFactory,
     worker_id: str,
 ) -> Iterator[Firm]:
-    """One for all tests of a module, its services running."""
+    """One for all tests that ask for it; none of its services runs."""
     database = Database(servers.postgresql, f"mailroom_{uuid4().hex}")
     local.create_database(servers, database.name, template)
     broker = _another_vhost(servers, f"mailroom-firm-{worker_id}")

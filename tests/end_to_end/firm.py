@@ -85,6 +85,11 @@ class Firm:
             guarded.wait_until_ended(process.guard.folder)
             process.held.close()
 
+    def kill_all(self) -> None:
+        """End what runs, at once."""
+        for name in list(self.processes):
+            self.end(name, "kill")
+
     async def is_killed(self, name: str) -> None:
         """Wait until a service has died of SIGKILL."""
         process = self.processes[name].guard
@@ -138,7 +143,7 @@ class Firm:
 
 @contextmanager
 def working(it: Operated, database: Database) -> Iterator[Firm]:
-    """A firm whose services run; at the end they are killed."""
+    """A firm to start services of; those that still run at the end are killed."""
     service, sales = (
         Person(name, f"{name}-{uuid4().hex[:8]}@example.com", "secret")
         for name in ("service", "sales")
@@ -147,11 +152,9 @@ def working(it: Operated, database: Database) -> Iterator[Firm]:
     Path(it.environment["MAILROOM_CLOCK_OFFSET_FILE"]).write_text("0")
     _set_up(firm)
     try:
-        firm.start_missing()
         yield firm
     finally:
-        for name in list(firm.processes):
-            firm.end(name, "kill")
+        firm.kill_all()
 
 
 def _set_up(firm: Firm) -> None:

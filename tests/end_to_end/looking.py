@@ -48,13 +48,16 @@ async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
     queries = (_at_no_ticket(mails), _unpublished(), _unhandled(), _unsent(), _unfiled())
 
     async def rests() -> bool:
+        waits: list[datetime] = []
         async with engine.connect() as tx:
-            moving = [Moving(*row) for query in queries for row in await tx.execute(query)]
-        waits = [one.due for one in moving if one.due and one.due > firm.now]
-        if moving and len(waits) == len(moving):
+            for query in queries:
+                found = [Moving(*row) for row in await tx.execute(query)]
+                due = [one.due for one in found if one.due and one.due > firm.now]
+                assert len(due) == len(found), found
+                waits += due
+        if waits:
             firm.pass_time(max(waits) - firm.now)
-        assert not moving, moving
-        return True
+        return not waits
 
     async def fetched() -> bool:
         async with engine.connect() as tx:

@@ -52,26 +52,25 @@ class Dialogue:
     mails: list[Mail]
 
 
-@dataclass
-class Stage:
-    """The firm of all cases; each brings mails and customers of its own."""
-
-    firm: Firm
-    older: Dialogue | None = None
-
-
 @pytest.fixture(scope="module")
-def stage(firm: Firm) -> Stage:
-    return Stage(firm)
+def running(firm: Firm) -> Iterator[Firm]:
+    """The firm of all cases; each brings mails and customers of its own."""
+    yield firm
+    firm.kill_all()
+
+
+@pytest.fixture(scope="session")
+def opened() -> list[Dialogue]:
+    """What the first case has opened."""
+    return []
 
 
 @pytest.fixture
-async def older(stage: Stage) -> Dialogue:
-    """Opened by the first case that asks."""
-    stage.firm.start_missing()
-    if stage.older is None:
-        stage.older = await open_ticket(stage.firm)
-    return stage.older
+async def older(running: Firm, opened: list[Dialogue]) -> Dialogue:
+    running.start_missing()
+    if not opened:
+        opened.append(await open_ticket(running))
+    return opened[0]
 
 
 async def open_ticket(firm: Firm) -> Dialogue:
