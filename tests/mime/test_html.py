@@ -1,6 +1,6 @@
 import pytest
 
-from mailroom.mime import text_of
+from mailroom.mime import read, text_of
 from mailroom.mime.html import LONGEST
 
 
@@ -23,6 +23,11 @@ def test_html_reads_as_a_person_sees_it(html: str, text: str) -> None:
     assert [line.strip() for line in text_of(html).split("\n")] == [
         line.strip() for line in text.split("\n")
     ]
+
+
+def test_what_was_left_out_of_html_is_told() -> None:
+    mail = read(b"Content-Type: text/html\r\n\r\n" + b"x" * (LONGEST + 5))
+    assert mail.defects == (f"text made of the first {LONGEST} characters of HTML",)
 
 
 def test_only_so_much_of_html_is_read() -> None:

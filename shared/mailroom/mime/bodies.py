@@ -11,6 +11,7 @@ from typing import Final
 
 from mailroom.mime import tnef
 from mailroom.mime.charsets import clean, decode, one_line
+from mailroom.mime.html import LONGEST as LONGEST_HTML
 from mailroom.mime.html import text_of
 from mailroom.mime.model import Attachment
 from mailroom.mime.structure import Part, uudecoded
@@ -66,7 +67,10 @@ class Bodies:
         """The plain parts one below the other, or the text of the HTML where they are blank."""
         plain = "\n".join(self.plain)
         if not plain.strip() and self.html:
-            return text_of("\n".join(self.html))
+            html = "\n".join(self.html)
+            if len(html) > LONGEST_HTML:
+                self.note(f"text made of the first {LONGEST_HTML} characters of HTML")
+            return text_of(html)
         return plain
 
 
