@@ -119,6 +119,7 @@ async def test_a_folder_that_is_removed_while_it_is_read_shows_and_stops_no_othe
         client.create("Projects")
         put_mail(client, *[a_mail(str(number)) for number in range(25)], folder="Projects")
         multiply(client, times=4, folder="Projects")
+        client.select("INBOX", readonly=True)  # to whom has it open, its removal ends the session
         async with replica(office):
             await brought(office, 1)
             client.delete("Projects")
