@@ -25,11 +25,11 @@ def submission(servers: local.Servers, mode: str) -> Iterator[smtplib.SMTP]:
 
 
 async def test_a_mail_arrives_and_says_for_whom_it_was(servers: local.Servers) -> None:
-    local.add_mail_user(servers, "service@example.com", PASSWORD)
-    assert deliver(servers, mail("all@example.com"), "service+printers@example.com") == {}
-    arrived = await first_in_inbox(servers, "service@example.com")
-    assert arrived["X-Original-To"] == "service+printers@example.com"
-    assert arrived["Delivered-To"] == "service+printers@example.com"
+    local.add_mail_user(servers, "parcels@example.com", PASSWORD)
+    assert deliver(servers, mail("all@example.com"), "parcels+printers@example.com") == {}
+    arrived = await first_in_inbox(servers, "parcels@example.com")
+    assert arrived["X-Original-To"] == "parcels+printers@example.com"
+    assert arrived["Delivered-To"] == "parcels+printers@example.com"
     assert arrived["Return-Path"] == "<anna@customer.test>"
 
 
@@ -61,9 +61,9 @@ async def test_a_mail_of_60_mb_passes(servers: local.Servers) -> None:
 
 
 async def test_a_mail_to_nobody_bounces_with_a_report(servers: local.Servers) -> None:
-    local.add_mail_user(servers, "anna@customer.test", PASSWORD)
-    deliver(servers, mail("nobody@example.com"))
-    bounce = await first_in_inbox(servers, "anna@customer.test")
+    local.add_mail_user(servers, "nobodys-friend@customer.test", PASSWORD)
+    deliver(servers, mail("nobody@example.com", sender="nobodys-friend@customer.test"))
+    bounce = await first_in_inbox(servers, "nobodys-friend@customer.test")
     assert bounce["Return-Path"] == "<>"
     assert bounce.get_content_type() == "multipart/report"
     assert "Status: 5.1.1" in str(bounce)
@@ -98,12 +98,12 @@ async def test_submission_takes_mail_of_who_logs_in(servers: local.Servers, mode
 
 @pytest.mark.parametrize("mode", [STARTTLS, IMPLICIT])
 def test_submission_takes_nothing_without_a_login(servers: local.Servers, mode: str) -> None:
-    local.add_mail_user(servers, "service@example.com", PASSWORD)
+    local.add_mail_user(servers, "parcels@example.com", PASSWORD)
     with (
         submission(servers, mode) as smtp,
         pytest.raises(smtplib.SMTPRecipientsRefused, match="Client host rejected"),
     ):
-        smtp.send_message(mail("service@example.com"))
+        smtp.send_message(mail("parcels@example.com"))
 
 
 def test_submission_wants_tls_before_it_takes_a_password(servers: local.Servers) -> None:
