@@ -13,7 +13,7 @@ MOST_FIELDS: Final = 5_000
 
 _MBOX = re.compile(rb">?From (?![ \t]*:)")  # the line before a mail of an mbox file
 _END = re.compile(rb"\n\r{0,2}\n")  # some relays write CR CR LF
-_FIELD = re.compile(r"^([!-9;-~]+)[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
+_FIELD = re.compile(r"^([!-9;-~]{1,200})[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE)
 _LINE = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
 _BLANKS: Final = " \t\r"
 _CUT_SHORT = re.compile(r";[ \t\r]*$")

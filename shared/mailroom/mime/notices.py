@@ -117,8 +117,9 @@ class Notice:
 
 def is_notice(fields: Fields, subject: str, text: str) -> bool:
     """Whether a mail without an RFC 3464 part reports on delivery."""
+    named = fields.named
     for name, fits in _DAEMON.items():
-        if any(fits.search(value) for value in fields.all(name)):
+        if name in named and any(fits.search(value) for value in named[name]):
             return True
     sender = fields.first("from") or ""
     if _POSTMASTER.search(sender):

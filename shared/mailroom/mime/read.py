@@ -15,7 +15,7 @@ from mailroom.mime.fields import Fields
 from mailroom.mime.model import Mail
 from mailroom.mime.reports import find_report
 from mailroom.mime.structure import Part, tree
-from mailroom.mime.words import decoded
+from mailroom.mime.words import decoded, is_plain
 
 MOST_HEADERS: Final = 300  # fields kept in `Mail.headers`
 LONGEST_HEADER_KEPT: Final = 8_000  # characters
@@ -225,7 +225,7 @@ def _headers(fields: Fields, hint: str | None, defects: list[str]) -> tuple[tupl
         defects.append(f"headers kept: {MOST_HEADERS}")
     return tuple(
         [
-            (name[:200], decoded(value[:LONGEST_HEADER_KEPT], hint))
-            for name, value in fields.pairs[:MOST_HEADERS]
+            pair if is_plain(pair[1]) else (pair[0], decoded(pair[1][:LONGEST_HEADER_KEPT], hint))
+            for pair in fields.pairs[:MOST_HEADERS]
         ]
     )

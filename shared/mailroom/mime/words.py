@@ -20,6 +20,7 @@ from mailroom.mime.charsets import decode, one_line
 BLANKS: Final = " \t\r\n"
 LONGEST_VALUE: Final = 262_144  # characters of one header value that are looked at
 MOST_PARAMETERS: Final = 200
+_LONG: Final = 8_000  # characters from which on a value is cut where it is kept
 _SHORT: Final = 500  # characters of a value whose reading is remembered
 MOST_RUNS: Final = 10_000  # of base64 within one body, each with a padding of its own
 
@@ -66,10 +67,15 @@ def _quanta(run: bytes) -> bytes:
     return binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
 
 
+def is_plain(value: str) -> bool:
+    """Whether a raw value, as it is, is what a person reads."""
+    return value.isascii() and value.isprintable() and "=?" not in value and len(value) < _LONG
+
+
 def decoded(value: str, hint: str | None = None) -> str:
     """A raw header value as a person reads it, on one line. `hint`: charset of raw 8 bit."""
-    if value.isascii() and value.isprintable() and "=?" not in value:
-        return value.strip()  # as nearly all are
+    if is_plain(value):  # as nearly all are
+        return value.strip()
     if "=?" not in value:
         return one_line(value if value.isascii() else _raw(value, hint))
     return _remembered(value, hint) if len(value) <= _SHORT else _words(value, hint)
