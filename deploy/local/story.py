@@ -18,7 +18,7 @@ from deploy.local.operating import CommandFailed, Operated, answer, command, row
 
 T = TypeVar("T")
 
-SERVICE = Person("Example Service", "service@example.com", "service-demo")
+SERVICE = Person("Example Service", "service@example.net", "service-demo")
 ANNA = Person("Anna Kundin", "anna@customer.test", "anna-demo")
 MALLORY = Person("Mallory", "mallory@stranger.test", "mallory-demo")
 PEOPLE = (SERVICE, ANNA, MALLORY)
