@@ -14,7 +14,7 @@ from tests.docs.pages import Block, blocks, pages
 from tests.docs.terminal import Terminal
 
 ANNA = Person("Anna", "anna@customer.example")
-GUIDES = ("docs/operations.md", "README.md", "docs/development.md")
+GUIDES = ("docs/operations.md", "docs/sending.md", "README.md", "docs/development.md")
 """In the order in which they build upon each other."""
 OF_SERVICES = sorted(str(page) for page in pages() if page.parts[0] == "services")
 
@@ -51,6 +51,12 @@ mailroom mailbox add Info
 mailroom account add info --mailbox Info --address service@example.com \\
     --imap imaps://imap.example.com
 printf 'From: shop@shop.example\\r\\n\\r\\nYour order\\r\\n' > mail.eml
+""",
+    "services/sender/README.md": """
+mailroom migrate
+mailroom mailbox add service --address service@example.com
+mailroom account add service --mailbox service --address service@example.com \\
+    --imap imaps://imap.example.com --smtp smtps://smtp.example.com
 """,
     "services/ticketing/README.md": """
 mailroom mailbox add service --address service@example.com
