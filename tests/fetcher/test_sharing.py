@@ -132,7 +132,10 @@ async def test_a_replica_that_lost_its_connections_to_the_database_goes_on(offic
     async with process(office, "one", lease_seconds=1):
         await until(lambda: observed(office, account), within=20)
         superuser = await asyncpg.connect(office.database.superuser_url)
-        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1"
+        ended = """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE usename = $1 AND datname = current_database()
+        """
         for _ in range(2):
             await superuser.execute(ended, "mailroom_fetcher")
         await superuser.close()
