@@ -6,8 +6,8 @@ from uuid import uuid4
 from prometheus_client import REGISTRY
 
 from mailroom_fetcher import observing
-from mailroom_fetcher.observing import Standing, to_tell, words_for
-from mailroom_fetcher.store import ParkedMail
+from mailroom_fetcher.ledger import ParkedMail
+from mailroom_fetcher.standing import Standing, to_tell, words_for
 
 NOW = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 OK = Standing("ok", "", NOW, NOW)

@@ -22,9 +22,10 @@ from mailroom_fetcher import leases, observing, store
 from mailroom_fetcher.bringing import Bringer
 from mailroom_fetcher.budget import Budget
 from mailroom_fetcher.folders import Watch, folders_of, look, reconcile, watch
-from mailroom_fetcher.observing import Standing
+from mailroom_fetcher.ledger import ParkedMail
 from mailroom_fetcher.schedule import backoff, heartbeat, next_look
 from mailroom_fetcher.settings import FetcherSettings
+from mailroom_fetcher.standing import Standing, to_tell, words_for
 
 log = structlog.get_logger("mailroom.fetcher")
 
@@ -117,7 +118,7 @@ async def _sleep(seconds: float, wake: asyncio.Event) -> None:
 async def report(here: Attendance, problem: str) -> None:
     """Tell how the account fares, if that is news. Raises LeaseLost."""
     observing.show(here.account.id, here.account.name, "failing" if problem else "ok")
-    standing = observing.to_tell(here.standing, problem, clock.now())
+    standing = to_tell(here.standing, problem, clock.now())
     if standing is None:
         return
     resources = here.shared.resources
@@ -147,12 +148,12 @@ async def _session(here: Attendance) -> datetime:
         while True:
             problems = await _look_everywhere(here, connection)
             if here.failures == 0:
-                await report(here, observing.words_for(problems, await _parked(here)))
+                await report(here, words_for(problems, await _parked(here)))
             account = here.account
             due = next_look(clock.now(), account.interval, account.calendar, account.timezone)
             await _reconcile(here, connection, due)
             here.failures = 0
-            await report(here, observing.words_for(problems, await _parked(here)))
+            await report(here, words_for(problems, await _parked(here)))
             if not await _wait(here, connection, due):
                 await imap.logout(connection)
                 return due
@@ -194,7 +195,7 @@ async def _open(
     return watched, opened
 
 
-async def _parked(here: Attendance) -> list[store.ParkedMail]:
+async def _parked(here: Attendance) -> list[ParkedMail]:
     if not here.bringer.parked:
         return []
     async with here.shared.resources.engine.begin() as tx:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from mailroom.imap import BATCH_BYTES, BODIES, Listed
+from mailroom.imap.listing import BATCH_BYTES, BODIES, Listed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Literal
 from uuid import UUID, uuid5
 
 from mailroom.contracts import FolderRole, MailReceived, ObjectRef
-from mailroom.imap import Listed
+from mailroom.imap.listing import Listed
 from mailroom.messaging.envelope import Outgoing
 
 _NAMESPACE = UUID("6f0f6bb8-6b7c-5f5c-9d0e-3f0f2f6c2a51")
@@ -65,6 +65,15 @@ class Arrival:
     backfill: bool = False
     joins: UUID | None = None
     """The arrival that brought the same bytes."""
+
+
+@dataclass(frozen=True)
+class ParkedMail:
+    """A mail that the server lists, but does not deliver."""
+
+    folder: str
+    uid: int
+    problem: str
 
 
 def arrival_id(place: Place, uid: int) -> UUID:

@@ -3,9 +3,6 @@
 Invariant: told when the state or its words change, and once an hour; only by the account's holder.
 """
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
 from uuid import UUID, uuid4
 
 from prometheus_client import Gauge
@@ -14,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom.contracts import AccountObserved
 from mailroom.messaging.envelope import Outgoing
-from mailroom_fetcher.store import ParkedMail, accounts, mails
+from mailroom_fetcher.standing import Standing
+from mailroom_fetcher.store import accounts, mails
 
 ACCOUNTS = Gauge(
     "mailroom_fetcher_accounts", "Accounts that this replica holds, by their state.", ["state"]
@@ -25,43 +23,8 @@ FAILING = Gauge(
     ["account"],
 )
 
-EVERY = timedelta(hours=1)
 NAMES = 100
 """Failing accounts that the metrics name: when a provider is down, thousands fail at once."""
-_LONGEST_PROBLEM = 500
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How an account fares, as it was last told."""
-
-    state: Literal["ok", "failing"]
-    problem: str
-    since: datetime
-    observed_at: datetime
-
-
-def to_tell(last: Standing | None, problem: str, now: datetime) -> Standing | None:
-    """What is to be told now, if anything; `problem` is empty when all is well."""
-    problem = problem[:_LONGEST_PROBLEM]
-    state: Literal["ok", "failing"] = "failing" if problem else "ok"
-    if last is None or last.state != state:
-        return Standing(state, problem, now, now)
-    if last.problem != problem or last.observed_at + EVERY <= now:
-        return Standing(state, problem, last.since, now)
-    return None
-
-
-def words_for(problems: list[str], parked: list[ParkedMail]) -> str:
-    """The problems of folders and parked mails in one sentence; empty when there are none."""
-    words = list(problems)
-    if parked:
-        first = parked[0]
-        words.append(
-            f"{len(parked)} mails are not delivered by the server, the first is UID {first.uid} in"
-            f" {first.folder!r}: {first.problem}"
-        )
-    return "; ".join(words)
 
 
 async def last_told(tx: AsyncConnection, account: UUID) -> Standing | None:

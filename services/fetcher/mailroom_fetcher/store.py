@@ -37,9 +37,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import TableValuedAlias
 
-from mailroom.imap import Listed
+from mailroom.imap.listing import Listed
 from mailroom.messaging.tables import messaging_tables
-from mailroom_fetcher.ledger import Arrival, Place, arrival_id, retry_at
+from mailroom_fetcher.ledger import Arrival, ParkedMail, Place, arrival_id, retry_at
 
 metadata = MetaData(schema="fetcher")
 messaging = messaging_tables(metadata)
@@ -104,15 +104,6 @@ class FolderRow:
     id: int
     uidvalidity: int | None
     next_uid: int
-
-
-@dataclass(frozen=True)
-class ParkedMail:
-    """A mail that the server lists, but does not deliver."""
-
-    folder: str
-    uid: int
-    problem: str
 
 
 async def folder(tx: AsyncConnection, account: UUID, name: str) -> FolderRow:

@@ -38,12 +38,10 @@ from mailroom.imap.folders import (
     select,
     sent_folder,
 )
+from mailroom.imap.listing import BATCH_BYTES, BODIES, Listed
 from mailroom.imap.messages import (
-    BATCH_BYTES,
-    BODIES,
     LISTED,
     PIECE,
-    Listed,
     append,
     fetch_bodies,
     fetch_pieces,

@@ -6,7 +6,6 @@ larger mails in pieces.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import aioimaplib
@@ -14,28 +13,14 @@ import aioimaplib
 from mailroom.imap import responses
 from mailroom.imap.connection import command
 from mailroom.imap.failures import AnswerUnreadable, CommandRefused, FolderMissing, MailGone
+from mailroom.imap.listing import BODIES, Listed
 from mailroom.imap.names import quoted, quoted_folder, uid_set
 from mailroom.imap.protocol import Connection
 
-BODIES = 50
-"""Bodies a command, at most: measured, more are slower."""
-BATCH_BYTES = 8 * 1024 * 1024
-"""Bytes of bodies a command, at most; a larger mail comes in pieces."""
 PIECE = 1024 * 1024
 """Bytes of a piece."""
 LISTED = 200
 """Mails a listing command: one line each."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A mail as the server lists it. `size` is the server's word, and not always right."""
-
-    uid: int
-    size: int
-    internal_date: datetime | None
-    """None where the server tells none, or none that is a date."""
-    flags: tuple[str, ...]
 
 
 async def search_uids(connection: Connection, first: int = 1) -> list[int]:
