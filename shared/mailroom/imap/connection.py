@@ -151,6 +151,10 @@ async def command(
     except aioimaplib.AioImapException as misused:
         # Not chained: the library's messages quote whole commands, passwords with them.
         raise AnswerUnreadable(connection.endpoint, f"{name}: {type(misused).__name__}") from None
+    return _answer(connection, name, response)
+
+
+def _answer(connection: Connection, name: str, response: aioimaplib.Response) -> list[Line]:
     lines: list[Line] = response.lines
     if response.result == LOST:
         raise connection.fail(ConnectionLost(connection.endpoint, ""))
