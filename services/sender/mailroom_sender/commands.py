@@ -62,14 +62,14 @@ def send(files: tuple[Path, ...], seconds: float | None) -> None:
     Prints its idempotency key; without one in the request, a new one. With --wait the exit code is
     0 for a mail that was sent, 1 for one that was not.
     """
-    asked = _read(sys.stdin.buffer.read(LARGEST_BODY + 1), run(_stored(files)))
+    asked = read_request(sys.stdin.buffer.read(LARGEST_BODY + 1), run(_stored(files)))
     event_id = run(_publish(asked))
     click.echo(asked.idempotency_key)
     if seconds is not None and not run(_wait(asked.idempotency_key, event_id, seconds)):
         sys.exit(1)
 
 
-def _read(body: bytes, attachments: Sequence[dict[str, Any]]) -> MailSend:
+def read_request(body: bytes, attachments: Sequence[dict[str, Any]]) -> MailSend:
     """The request in `body`. Raises Refusal, naming every wrong field."""
     if len(body) > LARGEST_BODY:
         remedy = f"a request has at most {LARGEST_BODY} bytes; attach files with --attach"
@@ -98,7 +98,8 @@ def _faults(invalid: ValidationError) -> list[str]:
     faults = []
     for error in invalid.errors(include_url=False):
         field = ".".join(str(part) for part in error["loc"])
-        faults.append(f"{field} {shown(error['input'])!r}: {error['msg']}")
+        value = "" if error["type"] == "missing" else shown(error["input"])
+        faults.append(f"{field} {value!r}: {error['msg']}")
     return faults
 
 
