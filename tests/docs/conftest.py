@@ -12,6 +12,7 @@ from deploy import local
 from deploy.local.installation import Place, environment
 from deploy.local.operating import with_keys
 from deploy.local.ports import free_ports
+from tests.docs.imported import VARIABLE, imported
 from tests.docs.pages import ROOT
 from tests.docs.terminal import Terminal, plain_environment
 from tests.installation import OWNER, PUBLISHERS, Broker, Database, password_of, service_names
@@ -69,20 +70,28 @@ def reader(
 ) -> Iterator[Terminal]:
     """Who reads the guides, one after another, and keeps what was made on the way."""
     folder = tmp_path_factory.mktemp("reader")
-    terminal = _terminal(guide_servers, folder, {})
-    yield terminal
-    terminal.leave()
+    with imported(folder) as mailroom:
+        terminal = _terminal(guide_servers, folder, {VARIABLE: str(mailroom)})
+        yield terminal
+        terminal.leave()
+
+
+@pytest.fixture(scope="module")
+def mailroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where `mailroom` is run for all operators."""
+    with imported(tmp_path_factory.mktemp("operators")) as path:
+        yield path
 
 
 @pytest.fixture
 def operator(
-    servers: local.Servers, database: Database, broker: Broker, tmp_path: Path
+    servers: local.Servers, database: Database, broker: Broker, mailroom: Path, tmp_path: Path
 ) -> Iterator[Terminal]:
     """Who reads the page of a service, with a new installation of which nothing runs."""
     place = Place(tmp_path, database.name, broker.vhost)
     passwords = {name: password_of(name) for name in (OWNER, *service_names(), *PUBLISHERS)}
     operated = with_keys(servers, place, environment(servers, place, passwords, PUBLISHERS))
-    terminal = _terminal(servers, tmp_path, dict(operated.environment))
+    terminal = _terminal(servers, tmp_path, {**operated.environment, VARIABLE: str(mailroom)})
     yield terminal
     terminal.leave()
 
