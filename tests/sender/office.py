@@ -279,6 +279,13 @@ class Office:
         assert copy["state"] == state, copy
         return copy
 
+    async def just_sent(self, rate: int) -> int:
+        """How many mails of the last minute a new process would count."""
+        settings = self.resources.settings.model_copy(update={"rate_per_minute": rate})
+        lease = Lease(self.account, "send", "another", time.monotonic() + 60)
+        link = await sending._link(replace(self.resources, settings=settings), lease)
+        return len(link.given)
+
     async def recover(self) -> None:
         """What the other replica does first."""
         lease = Lease(self.account, "send", "another", time.monotonic() + 60)
@@ -324,11 +331,13 @@ class Office:
 
     @asynccontextmanager
     async def sending(self, replicas: int = 1, **settings: Any) -> AsyncIterator[None]:
-        """Run the sender's tasks, in as many replicas."""
-        tasks = []
+        """Run the sender's tasks, in as many replicas, each with connections of its own."""
+        tasks, engines = [], []
         for _ in range(replicas):
+            engines.append(databases.engine(self.resources.settings.database_url, "replica"))
             own = replace(
                 self.resources,
+                engine=engines[-1],
                 replica=uuid4().hex,
                 settings=self.resources.settings.model_copy(update=settings),
             )
@@ -342,6 +351,8 @@ class Office:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            for engine in engines:
+                await engine.dispose()
 
     def now(self) -> datetime:
         """The time of day, as moved."""

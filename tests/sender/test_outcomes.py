@@ -100,6 +100,13 @@ def test_whoever_was_refused_for_now_is_tried_again_alone() -> None:
     assert (second.tell_sent, second.failed, second.due) == (False, None, None)
 
 
+def test_what_was_said_of_the_others_stays() -> None:
+    first = decide(BOTH, answered(OK, LATER), NOON, POLICY)
+    for tried in (Unreachable("down"), answered(NEVER, LATER, None)):
+        second = decide(then(BOTH, first), tried, NOON, POLICY)
+        assert second.targets[0] == first.targets[0]
+
+
 def test_who_is_refused_only_later_is_told_alone() -> None:
     first = decide(BOTH, answered(OK, LATER), NOON, POLICY)
     second = decide(then(BOTH, first), Answered({BERT.address: NEVER}, None), NOON, POLICY)
