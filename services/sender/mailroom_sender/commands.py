@@ -77,7 +77,8 @@ def read_request(body: bytes, attachments: Sequence[dict[str, Any]]) -> MailSend
     try:
         asked = from_json(body)
     except ValueError as wrong:
-        raise refuse("standard input", shown(body.decode("utf-8", "replace")), f"{wrong}") from None
+        remedy = f"no JSON ({wrong}); give one object, a mail.send request"
+        raise refuse("standard input", shown(body.decode("utf-8", "replace")), remedy) from None
     if not isinstance(asked, dict):
         raise refuse("standard input", shown(json.dumps(asked)), "give one JSON object")
     if unknown := sorted(asked.keys() - MailSend.model_fields.keys()):

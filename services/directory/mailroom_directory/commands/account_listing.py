@@ -14,7 +14,8 @@ from mailroom_directory.logins import SealedLogin
 from mailroom_directory.server_urls import Protocol, url_of
 from mailroom_directory.states import State
 
-COLUMNS = ["name", "address", "mailbox", "mails", "state"]
+# The number of mails is an hour old at times: `show` tells it beside the time it was observed.
+COLUMNS = ["name", "address", "mailbox", "state"]
 
 
 async def complete(tx: AsyncConnection, rows: Rows) -> Rows:
