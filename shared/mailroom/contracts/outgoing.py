@@ -121,7 +121,10 @@ class _MailOutcome(_Outcome):
 
 
 class MailSent(_MailOutcome):
-    """A server took it for at least one recipient. Published once a request."""
+    """A server took it for at least one recipient. Published once a request.
+
+    Those in `refused` with a code 4yz are still tried; who is given up comes in `mail.failed`.
+    """
 
     name: ClassVar[str] = "mail.sent"
 
@@ -151,7 +154,10 @@ class MailFiled(_MailOutcome):
 
 
 class MailFailed(_MailOutcome):
-    """It did not leave, or nobody knows: `unknown` waits for a person."""
+    """It did not leave, or nobody knows: `unknown` waits for a person.
+
+    After `mail.sent` it is about the recipients in `refused` alone, who were still tried.
+    """
 
     name: ClassVar[str] = "mail.failed"
 
