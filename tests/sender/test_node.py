@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import aio_pika
@@ -19,16 +22,18 @@ from tests.sender.office import Office, request, to
 from tests.waiting import until
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "node"
+BIN = Path(sys.executable).parent
+"""Has node and npm, which come with the Python packages."""
+PATH = {"PATH": f"{BIN}:/usr/bin:/bin"}
+NODE = str(BIN / "node")
 
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example with what it needs, as `npm ci` installs it."""
-    if shutil.which("npm") is None:
-        pytest.fail("node and npm are missing: apt-get install nodejs npm")
     folder = tmp_path_factory.mktemp("node") / "erp"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "ci", "--silent"], cwd=folder, check=True)
+    subprocess.run(["npm", "ci", "--silent"], cwd=folder, check=True, env={**os.environ, **PATH})
     return folder
 
 
@@ -50,10 +55,10 @@ async def erp(office: Office, broker: Broker, rabbitmq: local.Servers) -> AsyncI
 
 async def publish(example: Path, erp: Broker, asked: Any) -> str:
     running = await asyncio.create_subprocess_exec(
-        "node",
+        NODE,
         "publish.js",
         cwd=example,
-        env={"PATH": "/usr/bin:/bin", "MAILROOM_BROKER_URL": erp.url("erp")},
+        env={**PATH, "MAILROOM_BROKER_URL": erp.url("erp")},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -66,12 +71,13 @@ async def publish(example: Path, erp: Broker, asked: Any) -> str:
 async def outcomes(example: Path, erp: Broker) -> AsyncIterator[list[tuple[str, Any]]]:
     """What `node outcomes.js` prints, as it comes."""
     running = await asyncio.create_subprocess_exec(
-        "node",
+        NODE,
         "outcomes.js",
         "erp.outcomes",
         cwd=example,
-        env={"PATH": "/usr/bin:/bin", "MAILROOM_BROKER_URL": erp.url("erp")},
+        env={**PATH, "MAILROOM_BROKER_URL": erp.url("erp")},
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     heard: list[tuple[str, Any]] = []
 
@@ -85,7 +91,8 @@ async def outcomes(example: Path, erp: Broker) -> AsyncIterator[list[tuple[str, 
     try:
         yield heard
     finally:
-        running.kill()
+        # A group: what starts node may be a program that runs it as its child.
+        os.killpg(running.pid, SIGKILL)
         await running.wait()
         await hearing
 
