@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -182,4 +182,9 @@ def listening(pid: int) -> Iterator[tuple[str, str]]:
 
 def descriptors(pid: int) -> set[str]:
     """What the process has open."""
-    return {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    found: set[str] = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        # It may close one between the listing and the reading.
+        with suppress(FileNotFoundError):
+            found.add(str(entry.readlink()))
+    return found
