@@ -59,9 +59,7 @@ class Office:
 
     def mailbox(self) -> str:
         """The address of somebody new, who can receive mail."""
-        address = f"u{uuid4().hex}@example.com"
-        local.add_mail_user(self.servers, address, PASSWORD)
-        return address
+        return mailbox(self.servers)
 
     async def open(self) -> None:
         """Write the account into the directory, and let the publisher `erp` send with it."""
@@ -365,7 +363,7 @@ class Office:
 
     async def mails(self, address: str, folder: str = "INBOX") -> list[Message]:
         """All mails in a folder."""
-        return await asyncio.to_thread(_mails, self.servers, address, folder)
+        return await mails_in(self.servers, address, folder)
 
     async def has_mails(self, address: str, folder: str, count: int) -> bool:
         """Whether so many mails lie in a folder."""
@@ -433,6 +431,18 @@ def received(event: Any, publisher: str, event_id: str | None = None) -> Receive
     """An event as a handler gets it."""
     id_ = event_id or uuid4().hex
     return Received(id_, event, publisher, correlation_id=f"c-{id_}", published_at=clock.now())
+
+
+def mailbox(servers: local.Servers) -> str:
+    """The address of somebody new, who can receive mail."""
+    address = f"u{uuid4().hex}@example.com"
+    local.add_mail_user(servers, address, PASSWORD)
+    return address
+
+
+async def mails_in(servers: local.Servers, address: str, folder: str = "INBOX") -> list[Message]:
+    """All mails in a folder."""
+    return await asyncio.to_thread(_mails, servers, address, folder)
 
 
 def _mails(servers: local.Servers, address: str, folder: str) -> list[Message]:

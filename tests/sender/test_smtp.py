@@ -15,8 +15,9 @@ from mailroom.imap import Login
 from mailroom_sender import smtp
 from mailroom_sender.outcomes import Reply
 from tests.local.mail import PASSWORD
-from tests.sender.office import Office
+from tests.sender.office import mailbox, mails_in
 from tests.sender.wire import Wire, wire
+from tests.waiting import until
 
 SENDER, ANNA = "office@example.com", "anna@example.com"
 MAIL = b"Subject: x\r\n\r\nGuten Tag\r\n"
@@ -184,24 +185,24 @@ END_OF_DATA = {
 
 @pytest.mark.parametrize("form", END_OF_DATA)
 async def test_no_form_of_an_end_of_data_in_a_mail_smuggles_a_second_one(
-    office: Office, form: str
+    servers: local.Servers, form: str
 ) -> None:
-    anna, eve = office.mailbox(), office.mailbox()
+    anna, eve = mailbox(servers), mailbox(servers)
     smuggled = (
         b"MAIL FROM:<admin@example.com>\r\nRCPT TO:<" + eve.encode() + b">\r\nDATA\r\n"
         b"Subject: smuggled\r\n\r\nx\r\n.\r\n"
     )
     mail = b"Subject: one\r\n\r\nbefore" + END_OF_DATA[form] + smuggled + b"after\r\n"
-    async with office.wire() as line:
+    async with wire(servers.postfix.host, servers.postfix.smtp) as line:
         client = await connected(stranger(line.port))
         await smtp.offer(client, SENDER, [anna], mail)
         assert (await smtp.deliver(client, mail, 10)).code == 250
         await smtp.end(client)
-        (one,) = await office.gets(anna)
         assert_only_crlf_and_doubled_dots(line, form)
+    (one,) = await until(lambda: mails_in(servers, anna), within=30)
     assert "smuggled" in one.get_payload()
     assert "after" in one.get_payload()
-    assert await office.mails(eve) == []
+    assert await mails_in(servers, eve) == []
 
 
 def assert_only_crlf_and_doubled_dots(line: Wire, form: str) -> None:

@@ -1,19 +1,18 @@
 """What nobody waits for: gauges of what is waiting, and forgetting what is old."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import Gauge
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
 from mailroom.messaging.presence import begin
 from mailroom.service import Resources
-from mailroom_sender import store
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.tables import copies, requests
+from mailroom_sender.tables import cancellations, copies, rejections, requests
 
 log = structlog.get_logger("mailroom.sender.housekeeping")
 
@@ -69,6 +68,19 @@ async def forget_once(resources: Resources[SenderSettings]) -> None:
     before, forgotten = clock.now() - timedelta(days=resources.settings.keep_days), FORGOTTEN
     while forgotten == FORGOTTEN:
         async with begin(resources.engine) as tx:
-            forgotten = await store.prune(tx, before, FORGOTTEN)
+            forgotten = await _prune(tx, before, FORGOTTEN)
         if forgotten:
             log.info("requests_forgotten", count=forgotten)
+
+
+async def _prune(tx: AsyncConnection, before: datetime, limit: int) -> int:
+    """Forget requests, rejections and cancellations older than `before`; how many requests."""
+    old = (
+        select(requests.c.mail)
+        .where(requests.c.accepted_at < before, requests.c.ended_at.is_not(None))
+        .limit(limit)
+    )
+    gone = await tx.execute(delete(requests).where(requests.c.mail.in_(old)))
+    await tx.execute(delete(rejections).where(rejections.c.rejected_at < before))
+    await tx.execute(delete(cancellations).where(cancellations.c.cancelled_at < before))
+    return gone.rowcount

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
-    delete,
     func,
     insert,
     literal,
@@ -293,19 +292,6 @@ async def recent(tx: AsyncConnection, account: UUID, since: datetime, limit: int
         .limit(limit)
     )
     return sorted(times)
-
-
-async def prune(tx: AsyncConnection, before: datetime, limit: int) -> int:
-    """Forget requests, rejections and cancellations older than `before`; how many requests."""
-    old = (
-        select(requests.c.mail)
-        .where(requests.c.accepted_at < before, requests.c.ended_at.is_not(None))
-        .limit(limit)
-    )
-    gone = await tx.execute(delete(requests).where(requests.c.mail.in_(old)))
-    await tx.execute(delete(rejections).where(rejections.c.rejected_at < before))
-    await tx.execute(delete(cancellations).where(cancellations.c.cancelled_at < before))
-    return gone.rowcount
 
 
 async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> None:
