@@ -11,7 +11,7 @@ from mailroom.service import installed
 from tests.docs.pages import ROOT, blocks, links, pages
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=str)
-OF_A_MACHINE = re.compile(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}/|/home/|/work/")
+OF_A_MACHINE = re.compile(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}/|/home/")
 MAKE = re.compile(r"(?:^|`)make ([a-z][a-z.-]*)", re.MULTILINE)
 TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 CRASHPOINT = re.compile(r'crashpoint\("([a-z_.]+)"\)')
