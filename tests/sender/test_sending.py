@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.local.mail import PASSWORD
 from tests.sender.office import Office, to
 from tests.waiting import until
 
@@ -142,12 +143,32 @@ async def test_what_waited_for_the_server_goes_as_soon_as_anything_reaches_it(
     await office.set_server("smtp", ("127.0.0.1", port, "none"), user="")
     waiting = [await office.ask(to=to(anna)) for _ in range(3)]
     async with office.sending():
-        for key in waiting:
-            await office.tried(key, 1)
+        for tries in (1, 2):
+            for key in waiting:
+                await office.tried(key, tries)
+            office.move_clock(MINUTE + timedelta(seconds=1))
         assert "connection refused" in (await office.attempts(waiting[0]))[0]["reply"]
+        # They would wait for four minutes more.
         async with office.wire(listen=port):
             await office.ask(to=to(anna))
             await office.gets(anna, 4)
+
+
+@pytest.mark.parametrize(("password", "minutes"), [(PASSWORD, 1), ("wrong", 15)])
+async def test_a_server_that_cannot_be_reached_is_not_knocked_at_for_each_new_mail(
+    office: Office, password: str, minutes: int
+) -> None:
+    anna, postfix = office.mailbox(), office.servers.postfix
+    port = postfix.submissions if password == "wrong" else office.free_port()
+    await office.set_server("smtp", (postfix.host, port, "implicit"), password)
+    async with office.sending():
+        await office.tried(await office.ask(to=to(anna)), 1)
+        second = await office.ask(to=to(anna))
+        office.move_clock(minutes * MINUTE - timedelta(seconds=5))
+        await until(lambda: office.has_due(2 if minutes > 1 else 1))
+        assert (await office.row(second))["tries"] == 0
+        office.move_clock(timedelta(seconds=10))
+        await office.tried(second, 1)
 
 
 async def test_a_kept_connection_that_died_costs_no_try(office: Office) -> None:

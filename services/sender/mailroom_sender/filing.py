@@ -23,8 +23,8 @@ from mailroom.service import Resources
 from mailroom_sender import copies, schedule
 from mailroom_sender.copies import Copy
 from mailroom_sender.drafting import OUR_HEADER
-from mailroom_sender.leases import Lease, attend, fence, woken
-from mailroom_sender.logins import NoLogin, login
+from mailroom_sender.leases import Lease, attend, fence, rest, woken
+from mailroom_sender.logins import NoLogin, login, rest_after
 from mailroom_sender.settings import SenderSettings
 
 log = structlog.get_logger("mailroom.sender.filing")
@@ -47,6 +47,8 @@ class _Link:
     connection: imap.Connection | None = None
     server: Server | None = None
     folder: str = ""
+    resting: bool = False
+    """The server cannot be reached, and is left alone for a while."""
 
 
 async def file_copies(resources: Resource) -> None:
@@ -67,7 +69,9 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
                     await fence(tx, lease)
                     await copies.begin(tx, batch)
             if batch:
-                await _file_batch(resources, account, batch, link)
+                await _file_batch(resources, lease, account, batch, link)
+                if link.resting:
+                    return
             elif not await woken(lease, resources.settings.idle_seconds):
                 return
     finally:
@@ -75,7 +79,11 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
 
 
 async def _file_batch(
-    resources: Resource, account: Account | None, batch: Sequence[Copy], link: _Link
+    resources: Resource,
+    lease: Lease,
+    account: Account | None,
+    batch: Sequence[Copy],
+    link: _Link,
 ) -> None:
     if account is None or account.imap is None:
         why = "the account was removed" if account is None else "the account has no IMAP server"
@@ -91,6 +99,7 @@ async def _file_batch(
             # It would meet the others too.
             log.warning("server_unreachable", account=account.name, problem=str(failed))
             await _put_off(resources, batch[number:], str(failed))
+            await _rest(resources, lease, link, failed)
             return
         except Exception as failed:
             if database_is_away(failed):
@@ -159,6 +168,15 @@ async def _settle(resources: Resource, copy: Copy, place: Place | None) -> None:
         await outbox.add(tx, resources.messaging, told)
     FILED.inc()
     log.info("mail_filed", mail=str(copy.mail), folder=place[0], uid=place[2])
+
+
+async def _rest(
+    resources: Resource, lease: Lease, link: _Link, failed: imap.ImapFailure | NoLogin
+) -> None:
+    link.resting = True
+    refused = isinstance(failed, imap.LoginRefused)
+    async with begin(resources.engine) as tx:
+        await rest(tx, lease, clock.now() + rest_after(refused=refused))
 
 
 async def _put_off(

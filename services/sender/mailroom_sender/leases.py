@@ -16,7 +16,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, exists, select, true, update
+from sqlalchemy import ColumnElement, exists, or_, select, true, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -133,6 +133,15 @@ async def fence(tx: AsyncConnection, lease: Lease) -> None:
         raise LeaseLost(lease.account, lease.work)
 
 
+async def rest(tx: AsyncConnection, lease: Lease, until: datetime) -> None:
+    """Leave the account's server alone until then, whatever else falls due.
+
+    A server that is down is not knocked at for each new mail, and one that refuses a password does
+    not lock the account for the hundredth try.
+    """
+    await tx.execute(_mine(lease).values(rests_until=until))
+
+
 @asynccontextmanager
 async def while_held(lease: Lease) -> AsyncIterator[None]:
     """Do what is inside only as long as nobody else can have the lease. Raises LeaseLost."""
@@ -195,7 +204,7 @@ async def _due(
     table = requests if work == "send" else copies
     wanted: ColumnElement[bool] = exists().where(
         table.c.account == leases.c.account, table.c.due <= now
-    )
+    ) & or_(leases.c.rests_until.is_(None), leases.c.rests_until <= now)
     if work == "send":
         # Somebody died between the commit before DATA and the one after it.
         wanted |= exists().where(
@@ -238,8 +247,8 @@ async def _hold(
             log.warning("account_waits_for_database", account=str(lease.account), work=lease.work)
         else:
             log.exception("account_failed", account=str(lease.account), work=lease.work)
-        rest = 1.0 if database_is_away(failed) else attended.rests.get(lease.account, 0.5) * 2
-        attended.rests[lease.account] = min(rest, LONGEST_REST)
+        pause = 1.0 if database_is_away(failed) else attended.rests.get(lease.account, 0.5) * 2
+        attended.rests[lease.account] = min(pause, LONGEST_REST)
         attended.rests_until[lease.account] = time.monotonic() + attended.rests[lease.account]
     finally:
         keeper.cancel()

@@ -25,8 +25,8 @@ from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled, to_its_end
 from mailroom.service import Resources
 from mailroom_sender import schedule, smtp, store
-from mailroom_sender.leases import Lease, LeaseLost, attend, fence, while_held, woken
-from mailroom_sender.logins import NoLogin, login
+from mailroom_sender.leases import Lease, LeaseLost, attend, fence, rest, while_held, woken
+from mailroom_sender.logins import NoLogin, login, rest_after
 from mailroom_sender.outcomes import Answered, Reply, Try, Unanswered, Unreachable
 from mailroom_sender.requests import Request
 from mailroom_sender.settings import SenderSettings
@@ -57,6 +57,8 @@ class _Link:
     client: SMTP | None = None
     server: Server | None = None
     used: bool = False
+    resting: bool = False
+    """The server cannot be reached, and is left alone for a while."""
     lost: int = 0
     """How often in a row it was lost before DATA."""
 
@@ -78,6 +80,8 @@ async def send_for_account(resources: Resource, lease: Lease) -> None:
                 mails = await store.due(tx, lease.account, clock.now(), BATCH)
             if mails:
                 await _send_batch(resources, lease, account, mails, link)
+                if link.resting:
+                    return
             elif not await woken(lease, resources.settings.idle_seconds):
                 return
     finally:
@@ -125,7 +129,8 @@ async def _send_batch(
         try:
             await _try(resources, lease, account, request, link)
         except smtp.NotConnected as failed:
-            await _postpone_all(resources, account, failed)
+            link.resting = True
+            await _postpone_all(resources, lease, account, failed)
             return
         except Exception as failed:
             if isinstance(failed, LeaseLost) or database_is_away(failed):
@@ -252,10 +257,14 @@ async def _not_sent(resources: Resource, account: Account, request: Request, tri
         await settle_try(tx, resources, account, request, tried)
 
 
-async def _postpone_all(resources: Resource, account: Account, failed: smtp.NotConnected) -> None:
+async def _postpone_all(
+    resources: Resource, lease: Lease, account: Account, failed: smtp.NotConnected
+) -> None:
     """The server cannot be reached: one try for all that is due, not one each."""
     log.warning("server_unreachable", account=account.name, problem=failed.problem)
     now, tried = clock.now(), Unreachable(failed.problem, failed.code)
+    async with begin(resources.engine) as tx:
+        await rest(tx, lease, now + rest_after(refused=failed.is_refusal))
     while True:
         async with begin(resources.engine) as tx:
             mails = await store.due(tx, account.id, now, POSTPONED)

@@ -72,7 +72,7 @@ async def directory_changed(
     """An account was changed, perhaps mended: what waits for its server is tried at once."""
     accounts = {received.event.id for received in events if received.event.kind == "account"}
     for account in accounts:
-        await store.server_was_heard(tx, account, clock.now())
+        await store.account_was_changed(tx, account, clock.now())
     await wake(tx)
     return []
 

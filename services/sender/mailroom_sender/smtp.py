@@ -38,8 +38,10 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\uf900-\uffff]+")
 class NotConnected(Exception):
     """No connection, no TLS or no login: the server never heard of a mail."""
 
-    def __init__(self, problem: str, code: int | None = None) -> None:
+    def __init__(self, problem: str, code: int | None = None, *, is_refusal: bool = False) -> None:
         self.problem, self.code = problem, code
+        self.is_refusal = is_refusal
+        """The server heard user and password, and refused them for good."""
         super().__init__(problem)
 
 
@@ -91,7 +93,9 @@ async def connect(login: Login, context: ssl.SSLContext, helo: str, limit: float
             f"{login.endpoint}: wrong user or password for {login.user};"
             f" the server says: {said(refused.message)}"
         )
-        raise _not_connected(client, problem, refused.code) from None
+        abort(client)
+        for_good = refused.code >= 500
+        raise NotConnected(problem, refused.code, is_refusal=for_good) from None
     except SMTPResponseException as refused:
         problem = f"{login.endpoint}: the server says: {refused.code} {said(refused.message)}"
         raise _not_connected(client, problem, refused.code) from None

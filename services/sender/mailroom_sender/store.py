@@ -275,12 +275,22 @@ async def settle(
 
 
 async def server_was_heard(tx: AsyncConnection, account: UUID, now: datetime) -> None:
-    """What waited for the account's server is due now."""
+    """What waited for the account's SMTP server is due now."""
     await tx.execute(
         update(requests)
         .where(requests.c.account == account, requests.c.due > now, requests.c.waits_for_server)
         .values(due=now, waits_for_server=False)
     )
+    of = (leases.c.account == account) & (leases.c.work == "send")
+    await tx.execute(update(leases).where(of).values(rests_until=None))
+
+
+async def account_was_changed(tx: AsyncConnection, account: UUID, now: datetime) -> None:
+    """It may have been mended: what waits for one of its servers is due now."""
+    await server_was_heard(tx, account, now)
+    of = (copies.c.account == account) & (copies.c.due > now)
+    await tx.execute(update(copies).where(of).values(due=now))
+    await tx.execute(update(leases).where(leases.c.account == account).values(rests_until=None))
 
 
 async def recent(tx: AsyncConnection, account: UUID, since: datetime, limit: int) -> list[datetime]:

@@ -163,5 +163,7 @@ leases = Table(
     Column("holder", Text),
     # Grows with each sign of life: others take over when they have not seen it grow for long.
     Column("beat", BigInteger, nullable=False, server_default=text("0")),
+    # The account's server could not be reached, or refused the login: leave it alone until then.
+    _moment("rests_until", nullable=True),
     PrimaryKeyConstraint("account", "work"),
 )

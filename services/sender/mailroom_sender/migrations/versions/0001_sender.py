@@ -183,6 +183,7 @@ def _leases() -> None:
         sa.Column("work", sa.Text, nullable=False),
         sa.Column("holder", sa.Text),
         sa.Column("beat", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        _moment("rests_until", nullable=True),
         sa.PrimaryKeyConstraint("account", "work"),
         schema=SCHEMA,
     )
