@@ -1,6 +1,7 @@
 """Where readers follow the pages: servers for the guides alone, and an installation for each page
 of a service."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.installation import OWNER, PUBLISHERS, Broker, Database, password_of,
 STAND_INS = Path(__file__).parent / "stand_ins"
 """Programs that a reader has, and that must find the private servers here: see there."""
 PASSWORD = "service-secret"
+CA = "NODE_EXTRA_CA_CERTS"
 PEOPLE = ("service@example.com", "anna@customer.example")
 """Who has a mail account on the private servers."""
 
@@ -100,7 +102,10 @@ def _terminal(servers: local.Servers, folder: Path, settings: dict[str, str]) ->
     for address in PEOPLE:
         local.add_mail_user(servers, address, PASSWORD)
     path = f"{STAND_INS}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    # Who reads behind a proxy has told node of its authority.
+    trusted = {name: os.environ[name] for name in (CA,) if name in os.environ}
     settings = {
+        **trusted,
         "PYTHONPATH": f"{ROOT}:{folder}/site",
         "SERVERS": str(servers.folder),
         "MAILROOM_TLS_CA_FILE": str(servers.ca_file),
