@@ -19,8 +19,9 @@ from uuid import UUID, uuid4
 import asyncpg
 from nacl.public import PrivateKey
 from pydantic_core import Url
-from sqlalchemy import Table, func, insert, select, union_all, update
+from sqlalchemy import func, insert, select, union_all, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy import local
 from mailroom import clock, directory
@@ -61,34 +62,53 @@ class Office:
         """The address of somebody new, who can receive mail."""
         return mailbox(self.servers)
 
+    @asynccontextmanager
+    async def directory(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction with the directory's own role."""
+        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
+        try:
+            async with engine.begin() as tx:
+                yield tx
+        finally:
+            await engine.dispose()
+
     async def open(self) -> None:
         """Write the account into the directory, and let the publisher `erp` send with it."""
+        publisher = uuid4()
+        await self._add_account("office")
+        async with self.directory() as tx:
+            row = {"id": publisher, "name": ERP, "created_at": clock.now()}
+            await tx.execute(insert(people.publishers), row)
+            allowed = {"publisher_id": publisher, "account_id": self.account}
+            await tx.execute(insert(people.publisher_accounts), allowed)
+
+    async def branch(self) -> None:
+        """Add another account of the same address, `branch`."""
+        await replace(self, account=uuid4())._add_account("branch")
+
+    async def _add_account(self, name: str) -> None:
         mailbox, at = uuid4(), {"created_at": clock.now()}
-        await self._write(people.mailboxes, id=mailbox, name="office", kind="central", **at)
-        await self._write(
-            people.accounts,
-            id=self.account,
-            name="office",
-            address=self.address,
-            display_name="Büro Müller",
-            mailbox_id=mailbox,
-            sent="append",
-            unknown="resend",
-            start=clock.now(),
-            interval_seconds=60,
-            timezone="UTC",
-            idle=True,
-            enabled=True,
-            **at,
-        )
+        account = {
+            "id": self.account,
+            "name": name,
+            "address": self.address,
+            "display_name": "Büro Müller",
+            "mailbox_id": mailbox,
+            "sent": "append",
+            "unknown": "resend",
+            "start": clock.now(),
+            "interval_seconds": 60,
+            "timezone": "UTC",
+            "idle": True,
+            "enabled": True,
+        }
+        async with self.directory() as tx:
+            box = {"id": mailbox, "name": name, "kind": "central"}
+            await tx.execute(insert(people.mailboxes), box | at)
+            await tx.execute(insert(people.accounts), account | at)
         postfix, dovecot = self.servers.postfix, self.servers.dovecot
         await self.set_server("smtp", (postfix.host, postfix.submissions, "implicit"))
         await self.set_server("imap", (dovecot.host, dovecot.imaps, "implicit"))
-        publisher = uuid4()
-        await self._write(people.publishers, id=publisher, name=ERP, **at)
-        await self._write(
-            people.publisher_accounts, publisher_id=publisher, account_id=self.account
-        )
 
     async def set_server(
         self, protocol: str, server: Server, password: str = PASSWORD, user: str | None = None
@@ -96,57 +116,38 @@ class Office:
         """Where and how the account logs in."""
         host, port, tls = server
         user = self.address if user is None else user
-        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
-        async with engine.begin() as tx:
-            table = people.servers
-            await tx.execute(
-                table.delete().where(
-                    table.c.account_id == self.account, table.c.protocol == protocol
-                )
-            )
-            row = {
-                "account_id": self.account,
-                "protocol": protocol,
-                "host": host,
-                "port": port,
-                "tls": tls,
-                "username": user,
-                "sealed_password": directory.seal(host, user, password, self.key.public_key),
-            }
-            await tx.execute(insert(table), row)
-        await engine.dispose()
+        row = {
+            "account_id": self.account,
+            "protocol": protocol,
+            "host": host,
+            "port": port,
+            "tls": tls,
+            "username": user,
+            "sealed_password": directory.seal(host, user, password, self.key.public_key),
+        }
+        await self.remove_server(protocol)
+        async with self.directory() as tx:
+            await tx.execute(insert(people.servers), row)
 
     async def remove_server(self, protocol: str) -> None:
         """Leave the account without this server."""
-        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
-        async with engine.begin() as tx:
-            table = people.servers
-            of = (table.c.account_id == self.account) & (table.c.protocol == protocol)
+        table = people.servers
+        of = (table.c.account_id == self.account) & (table.c.protocol == protocol)
+        async with self.directory() as tx:
             await tx.execute(table.delete().where(of))
-        await engine.dispose()
 
     async def change_account(self, **values: Any) -> None:
         """Set columns of the account."""
-        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
-        async with engine.begin() as tx:
-            table = people.accounts
+        table = people.accounts
+        async with self.directory() as tx:
             await tx.execute(update(table).where(table.c.id == self.account).values(**values))
-        await engine.dispose()
 
     async def remove_account(self) -> None:
         """Take it out of the directory."""
-        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
-        async with engine.begin() as tx:
-            of = people.publisher_accounts.c.account_id == self.account
+        of = people.publisher_accounts.c.account_id == self.account
+        async with self.directory() as tx:
             await tx.execute(people.publisher_accounts.delete().where(of))
             await tx.execute(people.accounts.delete().where(people.accounts.c.id == self.account))
-        await engine.dispose()
-
-    async def _write(self, table: Table, **row: Any) -> None:
-        engine = databases.engine(Url(self.database.url("directory")), "test", connections=1)
-        async with engine.begin() as tx:
-            await tx.execute(insert(table), row)
-        await engine.dispose()
 
     async def handle(self, handler: Handler, *received: Received[Any]) -> None:
         """What the consumer does with a batch."""
