@@ -245,14 +245,18 @@ async def test_a_handler_that_hangs_is_ended_and_its_event_put_off_while_others_
 
 async def test_work_that_ends_in_time_is_not_disturbed_by_the_cancellation_it_delays() -> None:
     done: list[str] = []
+    may_end = asyncio.Event()
 
     async def work() -> None:
-        await asyncio.sleep(0.05)
+        await may_end.wait()
         done.append("work")
 
     task = asyncio.create_task(to_its_end(work(), within=5))
     await asyncio.sleep(0)
     task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done == ["work"]
