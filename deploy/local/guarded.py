@@ -71,16 +71,16 @@ def lifelines(folders: Sequence[Path]) -> Iterator[None]:
 
     A child made by `fork` without `exec` shares them: it must not outlive its parent.
     """
-    with ExitStack() as held:
+    with ExitStack() as ended, ExitStack() as held:
         for folder in folders:
             folder.mkdir(exist_ok=True)
             fifo = folder / guard.LIFELINE
             fifo.unlink(missing_ok=True)
             os.mkfifo(fifo, 0o600)
+            # Also when Ctrl-C or an error is what ends it: after the lifelines, for they end first.
+            ended.callback(wait_until_ended, folder)
             held.callback(os.close, os.open(fifo, os.O_RDWR | os.O_CLOEXEC))
         yield
-    for folder in folders:
-        wait_until_ended(folder)
 
 
 def launch(folder: Path, program: Program) -> Guarded:

@@ -106,6 +106,21 @@ async def test_ctrl_c_is_for_the_launcher_which_ends_the_servers(folder: Path) -
     assert "received fast shutdown request" not in log, "the terminal's SIGINT reached it"
 
 
+async def test_an_error_too_ends_only_after_everything_that_was_started(tmp_path: Path) -> None:
+    slow = "trap 'sleep 0.3; exit 0' TERM; while true; do sleep 0.01; done"
+    program = guarded.Program(["sh", "-c", slow], end_signal=signal.SIGTERM)
+
+    def fail() -> None:
+        with guarded.lifelines([tmp_path]):
+            guarded.launch(tmp_path, program)
+            guarded.wait(tmp_path, "up", lambda: bool(guarded.server_processes(tmp_path)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert guarded.guard_pid(tmp_path) is None
+
+
 async def test_what_another_process_started_again_ends_with_the_launcher(folder: Path) -> None:
     with launcher(folder, "postgresql") as process:
         servers = local.load(folder)
