@@ -23,7 +23,7 @@ smoke: packages .venv/ready ## the same story without a terminal; fails if a lin
 	@$(BIN)/python -m deploy.local smoke $(ARGS)
 
 test: packages .venv/ready ## all tests on real servers; some: make test ARGS="tests/router -k rule"
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 servers: packages .venv/ready ## private RabbitMQ, PostgreSQL, Dovecot and Postfix to try things on, until Ctrl-C
 	@$(BIN)/python -m deploy.local servers $(ARGS)

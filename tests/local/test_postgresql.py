@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from uuid import uuid4
+
 import asyncpg
 import pytest
 
@@ -7,11 +10,12 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def empty(postgresql: local.Servers) -> Database:
+def empty(postgresql: local.Servers) -> Iterator[Database]:
     """A database in which nothing was migrated."""
-    local.drop_database(postgresql, "mailroom_empty")
-    local.create_database(postgresql, "mailroom_empty")
-    return Database(postgresql.postgresql, "mailroom_empty")
+    name = f"mailroom_empty_{uuid4().hex}"
+    local.create_database(postgresql, name)
+    yield Database(postgresql.postgresql, name)
+    local.drop_database(postgresql, name)
 
 
 async def connect(url: str) -> asyncpg.Connection:
