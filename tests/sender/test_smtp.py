@@ -1,6 +1,7 @@
 """The sender's SMTP: whom it trusts, what goes over the wire, what it makes of odd answers."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -160,6 +161,8 @@ async def test_what_is_cancelled_in_the_middle_of_data_does_not_go_on_leaving(
     large = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n" * 2_000_000
     async with stalling() as (port, received):
         client = await connected(stranger(port))
+        assert client.transport
+        few_in_the_kernel(client.transport.get_extra_info("socket"))
         sending = asyncio.create_task(smtp.deliver(client, large, 60))
         await received.begun.wait()
         sending.cancel()
@@ -249,6 +252,12 @@ class Received:
         return self.data
 
 
+def few_in_the_kernel(connection: socket.socket) -> None:
+    """Let the system hold little of what is under way; left alone, it may hold a whole mail."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
+
+
 @asynccontextmanager
 async def stalling() -> AsyncIterator[tuple[int, Received]]:
     """A server that stops reading in the middle of a mail."""
@@ -268,8 +277,10 @@ async def stalling() -> AsyncIterator[tuple[int, Received]]:
         received.ended.set()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = socket.create_server(("127.0.0.1", 0))
+    few_in_the_kernel(listening)
+    server = await asyncio.start_server(serve, sock=listening)
     try:
-        yield server.sockets[0].getsockname()[1], received
+        yield listening.getsockname()[1], received
     finally:
         server.close()
