@@ -7,9 +7,12 @@ a missing grant shows in a test.
 import os
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
-from deploy.local import PostgreSQL, RabbitMQ, role_of
+from deploy.local import PostgreSQL, RabbitMQ, Servers, role_of
+from deploy.local.installation import Place, environment
+from deploy.local.operating import Operated, with_keys
 
 OWNER = "mailroom"
 PUBLISHERS = ("erp",)
@@ -86,3 +89,15 @@ class Broker:
     def admin_url(self) -> str:
         """As the administrator, who may everything."""
         return f"{self.server.url}{self.vhost}"
+
+
+def passwords() -> dict[str, str]:
+    """Everybody's."""
+    return {name: password_of(name) for name in (OWNER, *service_names(), *PUBLISHERS)}
+
+
+def installed(servers: Servers, database: Database, broker: Broker, folder: Path) -> Operated:
+    """Everything but the running services: what `mailroom` needs is in its environment."""
+    place = Place(folder, database.name, broker.vhost)
+    made = environment(servers, place, passwords(), PUBLISHERS)
+    return with_keys(servers, place, made)

@@ -26,8 +26,8 @@ from mailroom_fetcher.store import arrivals, folders
 from mailroom_router.store import arrival
 from mailroom_sender.tables import copies, requests
 from mailroom_ticketing.store import mail
-from tests.end_to_end.firm import PATIENCE, Firm
-from tests.end_to_end.model import Answer, Seen
+from tests.faults.firm import PATIENCE, Firm
+from tests.faults.model import Answer, Seen
 from tests.installation import installed_services
 from tests.waiting import until
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.end_to_end.model import Answer, Mail, Seen, violations
+from tests.faults.model import Answer, Mail, Seen, violations
 
 ANNA, BERT = "anna@customer.test", "bert@customer.test"
 FIRST, SECOND = Mail("first", ANNA), Mail("second", BERT)

@@ -13,9 +13,9 @@ import pytest
 
 from deploy.local import mail_programs
 from deploy.local.mail_programs import Person
-from tests.end_to_end.firm import Firm
-from tests.end_to_end.looking import id_of, seen, ticket_numbers, until_nothing_moves
-from tests.end_to_end.model import Mail, violations
+from tests.faults.firm import Firm
+from tests.faults.looking import id_of, seen, ticket_numbers, until_nothing_moves
+from tests.faults.model import Mail, violations
 
 ROOT = Path(__file__).parents[2]
 MINUTE = timedelta(minutes=1)

@@ -142,31 +142,33 @@ class Firm:
 
 
 @contextmanager
-def working(it: Operated, database: Database) -> Iterator[Firm]:
-    """A firm to start services of; those that still run at the end are killed."""
+def working(it: Operated, database: Database, imap: str, smtp: str) -> Iterator[Firm]:
+    """A firm to start services of; those that still run at the end are killed.
+
+    `imap` and `smtp` are the accounts' servers, URLs with `{user}` in them.
+    """
     service, sales = (
         Person(name, f"{name}-{uuid4().hex[:8]}@example.com", "secret")
         for name in ("service", "sales")
     )
     firm = Firm(it, database, service, sales)
     Path(it.environment["MAILROOM_CLOCK_OFFSET_FILE"]).write_text("0")
-    _set_up(firm)
+    _set_up(firm, imap, smtp)
     try:
         yield firm
     finally:
         firm.kill_all()
 
 
-def _set_up(firm: Firm) -> None:
-    imap, smtp = firm.it.servers.dovecot.imaps, firm.it.servers.postfix.submissions
+def _set_up(firm: Firm, imap: str, smtp: str) -> None:
     for person in (firm.service, firm.sales):
         local.add_mail_user(firm.it.servers, person.address, person.password)
         firm.does("mailbox", "add", person.name, "--address", person.address)
         firm.does(
             *("account", "add", person.name, "--mailbox", person.name, "--interval", "5"),
             *("--address", person.address),
-            *("--imap", f"imaps://{person.address}@localhost:{imap}"),
-            *("--smtp", f"smtps://{person.address}@localhost:{smtp}"),
+            *("--imap", imap.format(user=person.address)),
+            *("--smtp", smtp.format(user=person.address)),
             "--password-stdin",
             text=person.password,
         )
