@@ -5,6 +5,7 @@ who subscribe to it, and every mail of ours sent and filed. What is wrong then s
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,7 +45,10 @@ class Moving:
 
 
 async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
-    """Wait until all is done that these mails (Message-IDs) cause; due times are made to come."""
+    """Wait until all is done that these mails cause; due times are made to come.
+
+    A mail is named by its Message-ID, or by its subject where it has none.
+    """
 
     queries = (
         _at_no_ticket(mails),
@@ -95,7 +99,8 @@ async def _connected(firm: Firm) -> AsyncIterator[AsyncEngine]:
 
 def _at_no_ticket(mails: Sequence[str]) -> Select[Any]:
     wanted = func.unnest(literal(list(mails), ARRAY(Text))).column_valued("id")
-    found = select(mail.c.message_id).where(mail.c.ticket.is_not(None))
+    known = func.coalesce(mail.c.message_id, mail.c.subject)
+    found = select(known).where(mail.c.ticket.is_not(None))
     return select(literal("at no ticket: ") + wanted).where(wanted.not_in(found))
 
 
@@ -191,13 +196,15 @@ async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Se
     ours = [entry for ticket in shown for entry in ticket["dialogue"] if _is_ours(entry)]
     return Seen(
         tickets={
-            ticket["number"]: [e["message_id"] for e in ticket["dialogue"] if not _is_ours(e)]
+            ticket["number"]: [
+                each["message_id"] or each["subject"]
+                for each in ticket["dialogue"]
+                if not _is_ours(each)
+            ]
             for ticket in shown
         },
         inboxes={
-            person.address: [
-                Answer(id_of(each), id_of(each, "In-Reply-To")) for each in firm.folder(person)
-            ]
+            person.address: [Answer(id_of(each), _answered(each)) for each in firm.folder(person)]
             for person in customers
         },
         sent=[id_of(each) for each in firm.folder(firm.service, "Sent")],
@@ -220,6 +227,12 @@ def _is_ours(entry: Mapping[str, Any]) -> bool:
 
 def _is_doubtful(entry: Mapping[str, Any]) -> bool:
     return any(doubt in fact["words"] for fact in entry["told"] for doubt in DOUBT)
+
+
+def _answered(message: EmailMessage) -> str:
+    """The Message-ID of what a mail answers; of a mail that had none, its subject."""
+    bare = re.sub(r"^Re: | ?\[#[^]]*\]", "", str(message["Subject"]))
+    return id_of(message, "In-Reply-To") or bare.strip()
 
 
 def id_of(message: EmailMessage, header: str = "Message-ID") -> str:

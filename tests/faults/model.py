@@ -16,7 +16,14 @@ class Mail:
     id: str
     writer: str
     joins: str | None = None
-    """The mail whose ticket it belongs to. None: it opens one, and is acknowledged."""
+    """The mail whose ticket it belongs to. None: it opens one."""
+    is_acknowledged: bool = True
+    """Whether the ticket that it opens is."""
+
+    @property
+    def first(self) -> str:
+        """The mail that its ticket is about."""
+        return self.joins or self.id
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,17 @@ class Seen:
     parked: Sequence[str]
 
 
-def violations(mails: Sequence[Mail], seen: Seen) -> list[str]:
-    """What is not as it must be, for people; empty when all is."""
+def violations(mails: Sequence[Mail], seen: Seen, may_be_parked: Sequence[str] = ()) -> list[str]:
+    """What is not as it must be, for people; empty when all is.
+
+    `may_be_parked` are parts of reasons for which something may be parked.
+    """
     return [
-        *(f"parked: {reason}" for reason in seen.parked),
+        *(
+            f"parked: {reason}"
+            for reason in seen.parked
+            if not any(expected in reason for expected in may_be_parked)
+        ),
         *_of_tickets(mails, seen),
         *_of_answers(mails, seen),
     ]
@@ -54,7 +68,7 @@ def violations(mails: Sequence[Mail], seen: Seen) -> list[str]:
 def _of_tickets(mails: Iterable[Mail], seen: Seen) -> Iterator[str]:
     wanted: dict[str, set[str]] = {}
     for mail in mails:
-        wanted.setdefault(mail.joins or mail.id, set()).add(mail.id)
+        wanted.setdefault(mail.first, set()).add(mail.id)
     for number, dialogue in seen.tickets.items():
         if len(dialogue) != len(set(dialogue)):
             yield f"ticket {number} has a mail twice: {dialogue}"
@@ -69,18 +83,22 @@ def _of_tickets(mails: Iterable[Mail], seen: Seen) -> Iterator[str]:
 
 
 def _of_answers(mails: Sequence[Mail], seen: Seen) -> Iterator[str]:
-    opening = {mail.id for mail in mails if mail.joins is None}
-    for mail in mails:
-        got = [answer for answer in seen.inboxes[mail.writer] if answer.answers == mail.id]
-        yield from _of_acknowledgement(mail, [answer.id for answer in got], seen)
+    about = {mail.id: mail.first for mail in mails}
+    got: dict[str, list[str]] = {}
     for writer, inbox in seen.inboxes.items():
         for answer in inbox:
-            if answer.answers not in opening:
+            if answer.answers not in about:
                 yield f"{writer} got {answer.id}, which nobody should have sent"
+            # Of two mails of one conversation, the one that came first is answered.
+            got.setdefault(about.get(answer.answers, ""), []).append(answer.id)
+    for mail in mails:
+        if mail.joins is None:
+            yield from _of_acknowledgement(mail, got.get(mail.id, []), seen)
 
 
 def _of_acknowledgement(mail: Mail, got: Sequence[str], seen: Seen) -> Iterator[str]:
-    if mail.joins is not None:
+    if not mail.is_acknowledged:
+        yield from (f"{mail.id} is answered by {answer}, and should not be" for answer in got)
         return
     if len(set(got)) != 1:
         yield f"{mail.id} has {len(set(got))} acknowledgements, not one: {got}"

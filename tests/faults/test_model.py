@@ -44,7 +44,7 @@ def test_it_finds_a_missing_acknowledgement_and_one_too_many() -> None:
     assert len(violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, BERT: another}))) == 1
     needless = [*GOOD.inboxes[ANNA], Answer("ack-3", "more")]
     assert violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, ANNA: needless})) == [
-        "anna@customer.test got ack-3, which nobody should have sent"
+        "first has 2 acknowledgements, not one: ['ack-1', 'ack-3']"
     ]
 
 
@@ -66,3 +66,25 @@ def test_it_finds_a_missing_copy_in_sent_and_a_second_one() -> None:
 
 def test_it_finds_what_is_parked() -> None:
     assert violations(MAILS, replace(GOOD, parked=["tried 12 times"])) == ["parked: tried 12 times"]
+
+
+def test_of_two_mails_of_a_conversation_either_may_be_acknowledged_and_not_both() -> None:
+    the_later = replace(GOOD, inboxes={**GOOD.inboxes, ANNA: [Answer("ack-1", "more")]})
+    assert violations(MAILS, the_later) == []
+    both = [Answer("ack-1", "first"), Answer("ack-3", "more")]
+    assert len(violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, ANNA: both}))) == 1
+
+
+def test_it_finds_an_answer_to_what_must_not_be_answered_and_one_to_nothing() -> None:
+    automatic = [replace(FIRST, is_acknowledged=False), SECOND, MORE]
+    assert violations(automatic, GOOD) == ["first is answered by ack-1, and should not be"]
+    unasked = [*GOOD.inboxes[BERT], Answer("ack-3", "nothing")]
+    assert violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, BERT: unasked})) == [
+        "bert@customer.test got ack-3, which nobody should have sent"
+    ]
+
+
+def test_only_what_the_case_means_to_park_may_be_parked() -> None:
+    parked = replace(GOOD, parked=["this account is gone"])
+    assert violations(MAILS, parked) == ["parked: this account is gone"]
+    assert violations(MAILS, parked, ["account is gone"]) == []
