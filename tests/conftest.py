@@ -7,8 +7,6 @@ runs or distributes the tests holds the servers, and they end with it, even if i
 import asyncio
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -31,42 +29,25 @@ from tests.installation import (
     queues_of,
     service_names,
 )
+from tests.servers import GIVEN
+from tests.servers import held as servers_folder
 from tests.waiting import until
 
 _FOLDER = pytest.StashKey[Path]()
 _HELD = pytest.StashKey[ExitStack]()
 _TEMPLATE = "mailroom_template"
-_MEMORY = Path("/dev/shm")  # noqa: S108 -- that it is in memory is the point
-_ROOM = 4 * 1024**3
-"""Bytes; a run takes about a gigabyte."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The launcher is the process that distributes the tests, or the only one."""
+    """The launcher is who was there before, or the process that distributes or runs the tests."""
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
         config.stash[_FOLDER] = Path(workerinput["servers"])
-        return
-    _write_into_memory()
-    folder = Path(tempfile.mkdtemp(prefix="mailroom-tests-"))
-    held = config.stash[_HELD] = ExitStack()
-    held.callback(local.remove, folder)
-    held.enter_context(local.prepared(folder, fsync=False))
-    config.stash[_FOLDER] = folder
-
-
-def _write_into_memory() -> None:
-    """Put the run's temporary files, servers and all, into memory where there is room.
-
-    Hundreds of databases are made, and quorum queues sync at every message: on a disk, the run
-    takes half as long again. Nothing here has to outlive a power cut. TMPDIR overrides it.
-    """
-    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
-        return
-    if shutil.disk_usage(_MEMORY).free > _ROOM:
-        # The workers, and all that the tests start, inherit it.
-        os.environ["TMPDIR"] = str(_MEMORY)
-        tempfile.tempdir = None
+    elif GIVEN in os.environ:
+        config.stash[_FOLDER] = Path(os.environ[GIVEN])
+    else:
+        held = config.stash[_HELD] = ExitStack()
+        config.stash[_FOLDER] = held.enter_context(servers_folder())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -79,6 +60,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell each worker where the servers are."""
     node.workerinput["servers"] = str(node.config.stash[_FOLDER])
+
+
+@pytest.fixture(scope="session")
+def worker_id(worker_id: str) -> str:
+    """What tells runs apart that share servers: their vhosts are named by it."""
+    return os.environ.get("MAILROOM_TEST_WORKER", worker_id)
 
 
 @pytest.fixture(scope="session")
