@@ -47,6 +47,8 @@ class Firm:
     service: Person
     """The queue's account: acknowledgements leave from here."""
     sales: Person
+    mail: tuple[str, str]
+    """The accounts' servers, IMAP and SMTP: URLs with `{user}` in them."""
     processes: dict[str, Process] = field(default_factory=dict)
 
     def does(self, *words: str, text: str | None = None) -> str:
@@ -55,21 +57,42 @@ class Firm:
         assert done.exit_code == 0, (words, done.output, done.exception)
         return done.stdout
 
+    def set_up(self) -> None:
+        """Accounts, their mailboxes, and the ticket queue."""
+        imap, smtp = self.mail
+        for person in (self.service, self.sales):
+            local.add_mail_user(self.it.servers, person.address, person.password)
+            self.does("mailbox", "add", person.name, "--address", person.address)
+            self.does(
+                *("account", "add", person.name, "--mailbox", person.name, "--interval", "5"),
+                *("--address", person.address),
+                *("--imap", imap.format(user=person.address)),
+                *("--smtp", smtp.format(user=person.address)),
+                "--password-stdin",
+                text=person.password,
+            )
+        feeds = ("--mailbox", self.service.name, "--mailbox", self.sales.name)
+        self.does("ticket-queue", "add", "Service", *feeds, "--account", self.service.name)
+
     async def asks(self, *words: str) -> str:
         """The same, where an event loop runs."""
         return await asyncio.to_thread(self.does, *words)
 
-    def start(self, name: str, crashpoint: str = "") -> None:
-        """Start a service, to be killed at the crashpoint if one is named."""
-        self.end(name)
-        folder, held = self.it.folder / name, ExitStack()
+    def start(self, name: str, crashpoint: str = "", replica: int = 1) -> None:
+        """Start a service, to be killed at the crashpoint if one is named.
+
+        A second replica has a name of its own in `processes`: "router-2".
+        """
+        process = name if replica == 1 else f"{name}-{replica}"
+        self.end(process)
+        folder, held = self.it.folder / process, ExitStack()
         held.enter_context(guarded.lifelines([folder]))
         program = guarded.Program(
             [sys.executable, "-m", "mailroom", "serve", name],
             {**os.environ, **self.it.environment, "MAILROOM_CRASHPOINT": crashpoint},
             end_signal=SIGTERM,
         )
-        self.processes[name] = Process(held, guarded.launch(folder, program))
+        self.processes[process] = Process(held, guarded.launch(folder, program))
 
     def start_missing(self) -> None:
         """Start every service that does not run."""
@@ -89,6 +112,18 @@ class Firm:
         """End what runs, at once."""
         for name in list(self.processes):
             self.end(name, "kill")
+
+    def freeze(self, name: str) -> None:
+        """Stop a process as it stands (SIGSTOP): it does nothing, and its connections stay."""
+        folder = self.processes[name].guard.folder
+        guarded.tell(folder, "freeze")
+        guarded.wait(
+            folder, "frozen", lambda: set(guarded.server_processes(folder).values()) == {"T"}
+        )
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen process go on as if nothing had been."""
+        guarded.tell(self.processes[name].guard.folder, "thaw")
 
     async def is_killed(self, name: str) -> None:
         """Wait until a service has died of SIGKILL."""
@@ -142,35 +177,23 @@ class Firm:
 
 
 @contextmanager
-def working(it: Operated, database: Database, imap: str, smtp: str) -> Iterator[Firm]:
+def working(
+    it: Operated, database: Database, imap: str, smtp: str, *, is_prepared: bool = True
+) -> Iterator[Firm]:
     """A firm to start services of; those that still run at the end are killed.
 
-    `imap` and `smtp` are the accounts' servers, URLs with `{user}` in them.
+    `imap` and `smtp` are the accounts' servers, URLs with `{user}` in them. Where nothing is
+    prepared yet, not even the database, `set_up` comes later.
     """
     service, sales = (
         Person(name, f"{name}-{uuid4().hex[:8]}@example.com", "secret")
         for name in ("service", "sales")
     )
-    firm = Firm(it, database, service, sales)
+    firm = Firm(it, database, service, sales, (imap, smtp))
     Path(it.environment["MAILROOM_CLOCK_OFFSET_FILE"]).write_text("0")
-    _set_up(firm, imap, smtp)
+    if is_prepared:
+        firm.set_up()
     try:
         yield firm
     finally:
         firm.kill_all()
-
-
-def _set_up(firm: Firm, imap: str, smtp: str) -> None:
-    for person in (firm.service, firm.sales):
-        local.add_mail_user(firm.it.servers, person.address, person.password)
-        firm.does("mailbox", "add", person.name, "--address", person.address)
-        firm.does(
-            *("account", "add", person.name, "--mailbox", person.name, "--interval", "5"),
-            *("--address", person.address),
-            *("--imap", imap.format(user=person.address)),
-            *("--smtp", smtp.format(user=person.address)),
-            "--password-stdin",
-            text=person.password,
-        )
-    feeds = ("--mailbox", firm.service.name, "--mailbox", firm.sales.name)
-    firm.does("ticket-queue", "add", "Service", *feeds, "--account", firm.service.name)
