@@ -51,18 +51,36 @@ def new_firm(
         yield firm
 
 
+@pytest.fixture
+def unprepared_firm(
+    postgresql: local.Servers, servers: local.Servers, tmp_path: Path, worker_id: str
+) -> Iterator[Firm]:
+    """One whose database and vhost are still to be made; its roles and keys are there."""
+    name = f"{worker_id}-{uuid4().hex[:8]}"
+    database = Database(postgresql.postgresql, f"mailroom_{uuid4().hex}")
+    broker = Broker(servers.rabbitmq, f"mailroom-firm-{name}")
+    it = installed(servers, database, broker, tmp_path)
+    with working(_for_tests(it), database, *_mail_urls(servers), is_prepared=False) as firm:
+        yield firm
+    local.drop_database(servers, database.name)
+    local.rabbitmqctl(servers, "delete_vhost", broker.vhost)
+
+
 @contextmanager
 def _firm(servers: local.Servers, template: str, folder: Path, name: str) -> Iterator[Firm]:
     database = Database(servers.postgresql, f"mailroom_{uuid4().hex}")
     local.create_database(servers, database.name, template)
     broker = _another_vhost(servers, f"mailroom-firm-{name}")
     it = installed(servers, database, broker, folder)
-    imap, smtp = servers.dovecot.imaps, servers.postfix.submissions
-    mail = (f"imaps://{{user}}@localhost:{imap}", f"smtps://{{user}}@localhost:{smtp}")
-    with working(_for_tests(it), database, *mail) as firm:
+    with working(_for_tests(it), database, *_mail_urls(servers)) as firm:
         yield firm
     local.drop_database(servers, database.name)
     local.rabbitmqctl(servers, "delete_vhost", broker.vhost)
+
+
+def _mail_urls(servers: local.Servers) -> tuple[str, str]:
+    imap, smtp = servers.dovecot.imaps, servers.postfix.submissions
+    return f"imaps://{{user}}@localhost:{imap}", f"smtps://{{user}}@localhost:{smtp}"
 
 
 @pytest.fixture(scope="session")
