@@ -12,45 +12,63 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Side = Literal["client", "server"]
+from tests.faults.traps import Moment, Said, Side, Waiting
 
 _PIECE = 65536
+_OPENING = 4096
+"""Bytes in which a client says who it is: login, role, name of the connection."""
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
-
-
-@dataclass
-class _Trap:
-    """Springs once: when so many bytes, or this pattern, have come from one side."""
-
-    after: int | bytes
-    of: Side
-    springs: Callable[["_Connection"], None]
-    sprung: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(eq=False)
 class _Connection:
-    """One client's, with what has passed: `seen` keeps as much as a pattern may be long."""
+    """One client's; without `server` as long as it has not been let through."""
 
     client: asyncio.StreamWriter
-    server: asyncio.StreamWriter
-    passed: dict[Side, int] = field(default_factory=lambda: {"client": 0, "server": 0})
-    seen: dict[Side, bytes] = field(default_factory=lambda: {"client": b"", "server": b""})
+    flows: asyncio.Event = field(default_factory=asyncio.Event)
+    server: asyncio.StreamWriter | None = None
+    task: "asyncio.Task[None] | None" = None
+    opening: bytes = b""
+    waiting: Waiting | None = None
     answers_lost: bool = False
+    forgotten: bool = False
 
     def reset(self) -> None:
         """RST to both ends; what was under way is lost."""
-        for writer in (self.client, self.server):
-            raw = writer.get_extra_info("socket")
-            with suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
-            writer.transport.abort()
+        _abort(self.client)
+        if self.server is not None:
+            _abort(self.server)
+        if self.task is not None:
+            self.task.cancel()
+
+    def cut(self, after: Side) -> None:
+        """RST to the client; what its side said up to here reaches the server before the end."""
+        _abort(self.client)
+        if self.server is not None:
+            self.server.close() if after == "client" else _abort(self.server)
 
     def lose_answers(self) -> None:
         """From now on, the server speaks to nobody."""
         self.answers_lost = True
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+    writer.transport.abort()
+
+
+@dataclass
+class _Trap:
+    """Springs once, on the first connection on which its moment comes."""
+
+    moment: Moment
+    whose: bytes
+    springs: Callable[[_Connection], None]
+    sprung: threading.Event = field(default_factory=threading.Event)
 
 
 class Proxy:
@@ -61,8 +79,7 @@ class Proxy:
         self._loop = loop
         self._listening: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
-        self._pipes: set[asyncio.Task[None]] = set()
-        self._flows = asyncio.Event()
+        self._passes = True
         self._delay = 0.0
         self._rate = 0.0
         self._trap: _Trap | None = None
@@ -86,6 +103,13 @@ class Proxy:
         """Let nothing through, either way, and say nothing: as a pulled cable."""
         self._do(self._blackhole())
 
+    def forget(self) -> None:
+        """Let nothing more through on what is open, for ever: as a router that lost its table.
+
+        New connections come through. The forgotten ones are reset when the proxy is healed.
+        """
+        self._do(self._forget())
+
     def delay(self, seconds: float) -> None:
         """Let each piece wait."""
         self._do(self._slow(seconds, 0))
@@ -94,16 +118,18 @@ class Proxy:
         """Let no more through, on each connection and each way."""
         self._do(self._slow(0, bytes_a_second))
 
-    def cut_after(self, what: int | bytes, of: Side) -> threading.Event:
-        """Reset the first connection on which so many bytes, or this pattern, came from one side.
+    def cut_after(self, *said: Said, then: int = 0, whose: bytes = b"") -> threading.Event:
+        """Cut the first connection on which this is said, one after the other, and `then` bytes.
 
-        What comes up to there is passed on. The answer is set when it has happened.
+        What comes up to there is passed on, and nothing after it; its client finds it reset. With
+        `whose`, it is one whose client says this at first. The answer is set when it has happened.
         """
-        return self._set(_Trap(what, of, _Connection.reset))
+        moment = Moment(said, then)
+        return self._set(_Trap(moment, whose, lambda connection: connection.cut(moment.by)))
 
-    def swallow_answer(self, after: bytes) -> threading.Event:
-        """On the first connection whose client says this, whatever the server says then is lost."""
-        return self._set(_Trap(after, "client", _Connection.lose_answers))
+    def swallow_answer(self, *after: Said, whose: bytes = b"") -> threading.Event:
+        """On the first connection on which this is said, what the server says then is lost."""
+        return self._set(_Trap(Moment(after), whose, _Connection.lose_answers))
 
     @property
     def open_connections(self) -> int:
@@ -111,10 +137,7 @@ class Proxy:
         return len(self._connections)
 
     def _set(self, trap: _Trap) -> threading.Event:
-        async def arm() -> None:
-            self._trap = trap
-
-        self._do(arm())
+        self._do(self._arm(trap))
         return trap.sprung
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:
@@ -123,15 +146,21 @@ class Proxy:
     # On the proxy's own thread.
 
     async def _heal(self) -> None:
-        self._delay, self._rate, self._trap = 0.0, 0.0, None
-        self._flows.set()
+        self._delay, self._rate, self._trap, self._passes = 0.0, 0.0, None, True
+        for connection in list(self._connections):
+            if connection.forgotten:
+                connection.reset()
+            connection.flows.set()
         if self._listening is None:
             self._listening = await asyncio.start_server(self._take, "127.0.0.1", self.port)
             self.port = self._listening.sockets[0].getsockname()[1]
 
     async def _reset(self) -> None:
+        ended = [connection.task for connection in self._connections if connection.task]
         for connection in list(self._connections):
             connection.reset()
+        if ended:
+            await asyncio.wait(ended)
 
     async def _refuse(self) -> None:
         if self._listening is not None:
@@ -140,28 +169,43 @@ class Proxy:
         await self._reset()
 
     async def _blackhole(self) -> None:
-        self._flows.clear()
+        self._passes = False
+        for connection in self._connections:
+            connection.flows.clear()
+
+    async def _forget(self) -> None:
+        self._passes = True
+        for connection in self._connections:
+            connection.forgotten = True
+            connection.flows.clear()
 
     async def _slow(self, delay: float, rate: float) -> None:
         self._delay, self._rate = delay, rate
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._flows.wait()
-        try:
-            from_server, to_server = await asyncio.open_connection(*self._to)
-        except OSError:
-            writer.transport.abort()
-            return
-        connection = _Connection(writer, to_server)
+    async def _arm(self, trap: _Trap) -> None:
+        self._trap = trap
+        for connection in self._connections:
+            connection.waiting = Waiting(trap.moment)
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(writer)
+        if self._passes:
+            connection.flows.set()
+        if self._trap is not None:
+            connection.waiting = Waiting(self._trap.moment)
         self._connections.add(connection)
-        pipes = [
-            asyncio.create_task(self._pipe(connection, "client", reader, to_server)),
-            asyncio.create_task(self._pipe(connection, "server", from_server, writer)),
-        ]
-        self._pipes.update(pipes)
-        await asyncio.wait(pipes)
-        self._pipes.difference_update(pipes)
-        self._connections.discard(connection)
+        connection.task = asyncio.create_task(self._serve(connection, reader))
+        connection.task.add_done_callback(lambda _: self._connections.discard(connection))
+
+    async def _serve(self, connection: _Connection, from_client: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            await connection.flows.wait()
+            from_server, connection.server = await asyncio.open_connection(*self._to)
+            async with asyncio.TaskGroup() as pipes:
+                pipes.create_task(self._pipe(connection, "client", from_client, connection.server))
+                pipes.create_task(self._pipe(connection, "server", from_server, connection.client))
+        if connection.server is None:
+            _abort(connection.client)
 
     async def _pipe(
         self,
@@ -172,44 +216,36 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while piece := await source.read(_PIECE):
-                await self._flows.wait()
+                await connection.flows.wait()
                 if wait := self._delay or (len(piece) / self._rate if self._rate else 0):
                     await asyncio.sleep(wait)
-                if not (side == "server" and connection.answers_lost):
-                    await self._pass(connection, side, piece, sink)
-            await self._flows.wait()
+                if side == "client":
+                    connection.opening += piece[: _OPENING - len(connection.opening)]
+                await self._pass(connection, side, piece, sink)
+            await connection.flows.wait()
         with suppress(OSError):
             sink.close()
 
     async def _pass(
         self, connection: _Connection, side: Side, piece: bytes, sink: asyncio.StreamWriter
     ) -> None:
-        trap = self._trap if self._trap and self._trap.of == side else None
-        end = _sprung_at(trap, connection, side, piece) if trap else None
-        connection.passed[side] += len(piece)
-        connection.seen[side] = (connection.seen[side] + piece)[-_PIECE:]
-        sink.write(piece if end is None else piece[:end])
-        await sink.drain()
-        if trap is None or end is None:
+        if side == "server" and connection.answers_lost:
+            return
+        trap, at = self._trap, None
+        if trap is not None and connection.waiting and trap.whose in connection.opening:
+            at = connection.waiting.comes_at(side, piece)
+        if trap is None or at is None:
+            sink.write(piece)
+            await sink.drain()
             return
         self._trap = None
-        trap.springs(connection)
-        if not connection.answers_lost:
-            trap.sprung.set()
-            return
-        sink.write(piece[end:])
+        sink.write(piece[:at])
         await sink.drain()
+        trap.springs(connection)
+        if connection.answers_lost and side == "client":
+            sink.write(piece[at:])
+            await sink.drain()
         trap.sprung.set()
-
-
-def _sprung_at(trap: _Trap, connection: _Connection, side: Side, piece: bytes) -> int | None:
-    """Where in the piece the trap springs; None: not in this one."""
-    if isinstance(trap.after, int):
-        left = trap.after - connection.passed[side]
-        return max(left, 0) if left <= len(piece) else None
-    before = connection.seen[side][-(len(trap.after) - 1) :] if len(trap.after) > 1 else b""
-    found = (before + piece).find(trap.after)
-    return None if found < 0 else found + len(trap.after) - len(before)
 
 
 @contextmanager
