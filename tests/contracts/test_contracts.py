@@ -15,7 +15,7 @@ def test_only_commands_to_the_sender_may_come_from_anyone() -> None:
 
 def test_commands_are_imperatives_and_facts_are_participles() -> None:
     commands = {name for name, contract in CONTRACTS.items() if contract.is_command}
-    assert commands == {"mail.send", "mail.cancel", "account.fetch"}
+    assert commands == {"mail.send", "mail.cancel", "mail.fetch", "account.fetch"}
     facts = CONTRACTS.keys() - commands
     assert all(name.endswith(("ed", "sent")) for name in facts)
 

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
-from mailroom.contracts import MailReceived, MailRouted, MailSent
+from mailroom.contracts import MailFetch, MailReceived, MailRouted, MailSent
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
 from mailroom.messaging.failures import RetryLater
 from mailroom.service import Resources, Service, Subscription
@@ -98,7 +98,7 @@ SERVICE = Service(
     settings=RouterSettings,
     metadata=store.metadata,
     messaging=store.messaging,
-    publishes=(MailRouted,),
+    publishes=(MailRouted, MailFetch),
     subscriptions=(Subscription(MailReceived, route), Subscription(MailSent, register)),
     trace=trace,
 )

@@ -14,6 +14,7 @@ from mailroom.contracts.incoming import (
     Automatic,
     FolderRole,
     MailboxKind,
+    MailFetch,
     MailReceived,
     MailRouted,
     RoutedAttachment,
@@ -38,6 +39,7 @@ CONTRACTS: Contracts = {
     contract.name: contract
     for contract in (
         MailReceived,
+        MailFetch,
         MailRouted,
         MailSend,
         MailCancel,
@@ -72,6 +74,7 @@ __all__ = [
     "MailCancel",
     "MailCancelled",
     "MailFailed",
+    "MailFetch",
     "MailFiled",
     "MailReceived",
     "MailRejected",

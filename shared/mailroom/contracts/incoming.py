@@ -1,4 +1,5 @@
-"""Mail on its way in: `mail.received` (an arrival) and `mail.routed` (a mail in its mailbox)."""
+"""Mail on its way in: `mail.received` (an arrival), `mail.fetch` (its bytes are lost: bring them
+again) and `mail.routed` (a mail in its mailbox)."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -39,6 +40,21 @@ class MailReceived(Contract):
     raw: ObjectRef
     backfill: bool = Field(description="older than the account's start: opens and sends nothing")
     received_at: AwareDatetime = Field(description="when the fetcher had its bytes")
+
+
+class MailFetch(Contract):
+    """Bring a mail's bytes again: the object store has them no more, or others in their place.
+
+    The fetcher asks every account that brought them and still has them. Where one does, the bytes
+    are stored again under the same hash, and its `mail.received` is published again.
+    """
+
+    name: ClassVar[str] = "mail.fetch"
+    is_command: ClassVar[bool] = True
+    publishers: ClassVar[tuple[str, ...]] = ("router",)
+
+    raw: ObjectRef
+    problem: str = Field(default="", description="what is wrong with them, in a person's words")
 
 
 class RoutedAttachment(Part):
