@@ -16,15 +16,19 @@ class NotInTime(AssertionError):
 
 
 @overload
-async def until(condition: Callable[[], Awaitable[T | None]], within: float = ...) -> T: ...
+async def until(
+    condition: Callable[[], Awaitable[T | None]], within: float = ..., every: float = ...
+) -> T: ...
 @overload
-async def until(condition: Callable[[], T | None], within: float = ...) -> T: ...
-async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+async def until(
+    condition: Callable[[], T | None], within: float = ..., every: float = ...
+) -> T: ...
+async def until(condition: Callable[[], Any], within: float = 10.0, every: float = PAUSE) -> Any:
     """Ask `condition`, sync or async, until its answer is true, and return that answer.
 
     An AssertionError or OSError of the condition counts as "not yet", any other is raised. Raises
     NotInTime after `within` seconds, with the last answer or error; a condition that is still
-    being awaited then is cancelled.
+    being awaited then is cancelled. It is asked `every` so many seconds: rarely, if asking is dear.
     """
     deadline = time.monotonic() + within
     last = "nothing yet"
@@ -43,7 +47,7 @@ async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
             last = repr(value)
         if time.monotonic() > deadline:
             raise NotInTime(f"{_name(condition)} within {within:g} s: {last}")
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(every)
 
 
 def _name(condition: Callable[[], object]) -> str:

@@ -4,9 +4,8 @@ Invariant: nothing moves means that every mail was fetched, every event publishe
 who subscribe to it, and every mail of ours sent and filed. What is wrong then stays wrong.
 """
 
-import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from pydantic_core import Url
-from sqlalchemy import ARRAY, CompoundSelect, Select, Text, func, literal, select, union_all
+from sqlalchemy import ARRAY, CompoundSelect, Select, Text, func, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.selectable import TableValuedAlias
 
@@ -26,7 +25,7 @@ from mailroom.messaging.topology import EXCHANGE, binding_keys, queue_name
 from mailroom_fetcher.store import arrivals, folders
 from mailroom_router.store import arrival
 from mailroom_sender.tables import copies, requests
-from mailroom_ticketing.store import mail
+from mailroom_ticketing.store import mail, outcome, ticket
 from tests.faults.firm import PATIENCE, Firm
 from tests.faults.model import Answer, Seen
 from tests.installation import installed_services
@@ -83,10 +82,10 @@ async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
         return await rests()
 
     async with _connected(firm) as engine:
-        await until(rests, within=PATIENCE)
+        await until(rests, PATIENCE, every=0.2)
         # Folders other than INBOX are looked at every five seconds, or now.
         await firm.asks("account", "fetch", firm.service.name)
-        await until(fetched, within=PATIENCE)
+        await until(fetched, PATIENCE, every=0.2)
 
 
 @asynccontextmanager
@@ -184,49 +183,49 @@ async def _ledger(tx: AsyncConnection) -> dict[tuple[str, str], list[int]]:
 
 async def ticket_numbers(firm: Firm) -> set[int]:
     """All tickets that there are."""
-    listed = await firm.asks("ticket", "list", "--limit", "10000", "--json")
-    return {json.loads(line)["number"] for line in listed.splitlines()}
+    async with _connected(firm) as engine, engine.connect() as tx:
+        return set(await tx.scalars(select(ticket.c.number)))
 
 
 async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Seen:
     """What these tickets, customers and our Sent folder show."""
-    shown = [
-        json.loads(await firm.asks("ticket", "show", str(number), "--json")) for number in tickets
-    ]
-    ours = [entry for ticket in shown for entry in ticket["dialogue"] if _is_ours(entry)]
-    return Seen(
-        tickets={
-            ticket["number"]: [
-                each["message_id"] or each["subject"]
-                for each in ticket["dialogue"]
-                if not _is_ours(each)
-            ]
-            for ticket in shown
-        },
-        inboxes={
-            person.address: [Answer(id_of(each), _answered(each)) for each in firm.folder(person)]
-            for person in customers
-        },
-        sent=[id_of(each) for each in firm.folder(firm.service, "Sent")],
-        doubtful=frozenset(entry["message_id"] for entry in ours if _is_doubtful(entry)),
-        parked=await _parked(firm),
+    async with _connected(firm) as engine, engine.connect() as tx:
+        dialogues: dict[int, list[str]] = {number: [] for number in tickets}
+        for number, known_as in await tx.execute(_dialogues(tickets)):
+            dialogues[number].append(known_as)
+        return Seen(
+            tickets=dialogues,
+            inboxes={
+                person.address: [
+                    Answer(id_of(each), _answered(each)) for each in firm.folder(person)
+                ]
+                for person in customers
+            },
+            sent=[id_of(each) for each in firm.folder(firm.service, "Sent")],
+            doubtful=dict(row.tuple() for row in await tx.execute(_doubts())),
+            parked=list(await tx.scalars(_parked())),
+        )
+
+
+def _dialogues(tickets: Iterable[int]) -> Select[Any]:
+    """The customers' mails, by ticket."""
+    ours = select(outcome.c.mail).where(outcome.c.mail.is_not(None))
+    return select(mail.c.ticket, func.coalesce(mail.c.message_id, mail.c.subject)).where(
+        mail.c.ticket.in_(tickets), mail.c.mail.not_in(ours)
     )
 
 
-async def _parked(firm: Firm) -> list[str]:
+def _doubts() -> Select[Any]:
+    """The mails of ours of which a ticket tells it, and how often it happened to each."""
+    told = select(outcome.c.mail).where(or_(*(outcome.c.words.contains(doubt) for doubt in DOUBT)))
+    return select(requests.c.message_id, requests.c.unknowns).where(requests.c.mail.in_(told))
+
+
+def _parked() -> CompoundSelect[Any]:
     """Why something is parked, mails that a server did not deliver among them."""
-    tables = [service.messaging.parked for service in installed_services()]
     mails = select(arrivals.c.problem).where(arrivals.c.state == "parked")
-    async with _connected(firm) as engine, engine.connect() as tx:
-        return list(await tx.scalars(union_all(mails, *(select(t.c.reason) for t in tables))))
-
-
-def _is_ours(entry: Mapping[str, Any]) -> bool:
-    return bool(entry["kind"] != "mail")
-
-
-def _is_doubtful(entry: Mapping[str, Any]) -> bool:
-    return any(doubt in fact["words"] for fact in entry["told"] for doubt in DOUBT)
+    tables = [service.messaging.parked for service in installed_services()]
+    return union_all(mails, *(select(table.c.reason) for table in tables))
 
 
 def _answered(message: EmailMessage) -> str:

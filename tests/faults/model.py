@@ -5,7 +5,6 @@ what a person would: each mail at one ticket, each acknowledgement once, or show
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 
@@ -44,8 +43,9 @@ class Seen:
     """What each customer got."""
     sent: Sequence[str]
     """The mails in our Sent folders."""
-    doubtful: AbstractSet[str]
-    """Mails of ours of which the ticket says that they left perhaps twice, or perhaps not."""
+    doubtful: Mapping[str, int]
+    """Mails of ours of which the ticket says that they left perhaps again, or perhaps not; and of
+    how many tries nobody knows what came of them."""
     parked: Sequence[str]
 
 
@@ -103,7 +103,7 @@ def _of_acknowledgement(mail: Mail, got: Sequence[str], seen: Seen) -> Iterator[
     if len(set(got)) != 1:
         yield f"{mail.id} has {len(set(got))} acknowledgements, not one: {got}"
         return
-    if len(got) > 2 or (len(got) == 2 and got[0] not in seen.doubtful):
-        yield f"{mail.id} is acknowledged {len(got)} times, and {got[0]} is not shown as unknown"
+    if len(got) > 1 + (unknown := seen.doubtful.get(got[0], 0)):
+        yield f"{got[0]}, for {mail.id}, came {len(got)} times, and is {unknown} times unknown"
     if (copies := seen.sent.count(got[0])) != 1:
         yield f"{got[0]} lies in Sent {copies} times"

@@ -9,4 +9,4 @@ async def test_every_mail_is_one_ticket_and_nothing_is_unknown(firm: Firm) -> No
     older = await open_ticket(firm)
     post = await mixed(firm, older)
     await firm.gets(*post.messages)
-    assert (await check(firm, post, older)).doubtful == frozenset()
+    assert (await check(firm, post, older)).doubtful == {}
