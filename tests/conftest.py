@@ -5,11 +5,10 @@ runs or distributes the tests holds the servers, and they end with it, even if i
 """
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,7 +28,7 @@ from tests.installation import (
     queues_of,
     service_names,
 )
-from tests.servers import GIVEN
+from tests.servers import GIVEN, once
 from tests.servers import held as servers_folder
 from tests.waiting import until
 
@@ -78,7 +77,7 @@ def servers(pytestconfig: pytest.Config) -> local.Servers:
 def postgresql(pytestconfig: pytest.Config) -> local.Servers:
     """PostgreSQL, running, with the roles of all services; it may be the only one."""
     servers = local.started(pytestconfig.stash[_FOLDER], {"postgresql"})
-    with _once(servers, "roles") as first:
+    with once(servers, "roles") as first:
         if first:
             names = service_names()
             local.create_roles(
@@ -102,7 +101,7 @@ def dovecot(pytestconfig: pytest.Config) -> local.Servers:
 @pytest.fixture(scope="session")
 def template(postgresql: local.Servers) -> str:
     """The migrated database that all others are copies of; nobody may be connected to it."""
-    with _once(postgresql, "template") as first:
+    with once(postgresql, "template") as first:
         if first:
             # A worker that failed may have left a half-migrated one.
             local.drop_database(postgresql, _TEMPLATE)
@@ -180,13 +179,3 @@ def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
     """Run it to its end; the test's event loop, which may be there already, is left alone."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
-
-
-@contextmanager
-def _once(servers: local.Servers, what: str) -> Iterator[bool]:
-    """True in the first worker that asks; the others wait until it is done."""
-    done = servers.folder / f"{what}.done"
-    with (servers.folder / f"{what}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield not done.exists()
-        done.touch()

@@ -4,6 +4,7 @@ Invariant: whoever holds the folder is the servers' launcher: they end with it, 
 killed, and the folder goes with them.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -31,6 +32,16 @@ def held() -> Iterator[Path]:
             yield folder
     finally:
         local.remove(folder)
+
+
+@contextmanager
+def once(servers: local.Servers, what: str) -> Iterator[bool]:
+    """True for the first of all workers that asks; the others wait until it is done."""
+    done = servers.folder / f"{what}.done"
+    with (servers.folder / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not done.exists()
+        done.touch()
 
 
 def _write_into_memory() -> None:

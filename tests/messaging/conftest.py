@@ -21,10 +21,12 @@ from mailroom.migrations import grant_schema
 from tests.installation import OWNER, Broker, Database, password_of
 from tests.messaging.clock import Clock
 from tests.messaging.world import SERVICES, World, desk_metadata, orders
+from tests.servers import once
 from tests.waiting import until
 
 FOREIGN = ["erp", "web"]
 NAMES = [service.name for service in SERVICES]
+_TEMPLATE = "messaging_template"
 
 
 def migrate(database: Database) -> None:
@@ -74,13 +76,17 @@ def in_a_thread(work: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.fixture(scope="session")
-def template(postgresql: local.Servers, worker_id: str) -> str:
+def template(postgresql: local.Servers) -> str:
     """A migrated database of both services, to be copied."""
-    name = f"messaging_template_{worker_id}"
-    local.create_roles(postgresql, NAMES, {name: password_of(name) for name in [OWNER, *NAMES]})
-    local.create_database(postgresql, name)
-    migrate(Database(postgresql.postgresql, name))
-    return name
+    with once(postgresql, _TEMPLATE) as first:
+        if first:
+            # A worker that failed may have left a half-migrated one.
+            local.drop_database(postgresql, _TEMPLATE)
+            passwords = {name: password_of(name) for name in [OWNER, *NAMES]}
+            local.create_roles(postgresql, NAMES, passwords)
+            local.create_database(postgresql, _TEMPLATE)
+            migrate(Database(postgresql.postgresql, _TEMPLATE))
+    return _TEMPLATE
 
 
 @pytest.fixture
