@@ -87,6 +87,7 @@ _SUBMISSION = """\
 
 _MASTER = """\
 {host}:{smtp} inet n - n - - smtpd
+  -o smtpd_sasl_auth_enable=yes
 {host}:{submission} inet n - n - - smtpd
   -o smtpd_tls_security_level=encrypt
 {submission_options}{host}:{submissions} inet n - n - - smtpd

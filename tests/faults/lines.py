@@ -14,7 +14,7 @@ from tests.faults.proxy import Proxy, proxied
 
 @dataclass(frozen=True)
 class OwnServers:
-    """All four, and the proxies to them; `imap` and `smtp` (submission) lead to plain text."""
+    """All four, and the proxies to them; `imap` and `smtp` lead to plain text, with logins."""
 
     servers: local.Servers
     amqp: Proxy
@@ -26,6 +26,11 @@ class OwnServers:
     def proxies(self) -> list[Proxy]:
         """All of them."""
         return [self.amqp, self.postgresql, self.imap, self.smtp]
+
+    def proxy_of(self, server: local.ServerName) -> Proxy:
+        """The line to a server: of Dovecot IMAP, of Postfix submission."""
+        by_name = zip(("rabbitmq", "postgresql", "dovecot", "postfix"), self.proxies, strict=True)
+        return dict(by_name)[server]
 
     def through_proxies(self, environment: Mapping[str, str]) -> dict[str, str]:
         """An installation's environment, with broker and database at the end of their lines."""
@@ -64,7 +69,7 @@ def own_servers(folder: Path) -> Iterator[OwnServers]:
             servers.rabbitmq.port,
             servers.postgresql.port,
             servers.dovecot.imap,
-            servers.postfix.submission,
+            servers.postfix.smtp,
         ) as proxies,
     ):
         yield OwnServers(servers, *proxies)

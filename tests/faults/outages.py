@@ -1,0 +1,153 @@
+"""A server is away: each way in which one can be, and what a test does meanwhile.
+
+Invariant: everything is taken back by `end`, so that the servers run and the lines are whole.
+"""
+
+import asyncio
+import smtplib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.message import EmailMessage
+from typing import Literal
+
+import asyncpg
+
+from deploy import local
+from deploy.local import mail_programs
+from tests.faults.firm import PATIENCE, Firm
+from tests.faults.lines import OwnServers
+from tests.faults.mails import Post
+from tests.faults.probing import faults, said
+from tests.waiting import until
+
+How = Literal["stopped", "killed", "frozen", "reset", "blackholed"]
+When = Literal["at rest", "in mid-work"]
+Length = Literal["short", "long"]
+
+BROKER_AND_DATABASE: Sequence[local.ServerName] = ("rabbitmq", "postgresql")
+BEYOND_EVERY_RETRY = timedelta(days=2)
+"""Longer than any pause in the code, and within the three days for which a mail is tried."""
+
+
+@dataclass(frozen=True)
+class Outage:
+    """One case."""
+
+    server: local.ServerName
+    how: How
+    when: When
+    length: Length
+
+    def __str__(self) -> str:
+        return f"{self.server}-{self.how}-{self.when}-{self.length}".replace(" ", "-")
+
+
+def begin(own: OwnServers, outage: Outage) -> None:
+    """Take the server away."""
+    proxy = own.proxy_of(outage.server)
+    match outage.how:
+        case "stopped":
+            local.stop(own.servers, outage.server)
+        case "killed":
+            local.kill(own.servers, outage.server)
+        case "frozen":
+            local.freeze(own.servers, outage.server)
+        case "reset" if outage.length == "short":
+            proxy.reset()
+        case "reset":
+            proxy.refuse()
+        case "blackholed":
+            proxy.blackhole()
+
+
+def end(own: OwnServers, outage: Outage) -> float:
+    """Give it back; when it answered again, by the monotonic clock."""
+    match outage.how:
+        case "stopped" | "killed":
+            local.start(own.servers, outage.server)
+        case "frozen":
+            local.thaw(own.servers, outage.server)
+        case _:
+            own.proxy_of(outage.server).heal()
+    return time.monotonic()
+
+
+@dataclass
+class Bringing:
+    """Customers' servers bring mails one by one; they wait while nothing can be brought."""
+
+    firm: Firm
+    messages: Sequence[EmailMessage]
+    may: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def bring_all(self) -> None:
+        """Return when each has been taken."""
+        for message in self.messages:
+            await self.may.wait()
+            await asyncio.to_thread(mail_programs.post, self.firm.it.servers, message)
+
+
+async def bring_to_dovecot(firm: Firm, messages: Sequence[EmailMessage]) -> None:
+    """While Postfix is away: as another server of the provider would."""
+    port = firm.it.servers.dovecot.lmtp
+
+    def bring() -> None:
+        with smtplib.LMTP("127.0.0.1", port, timeout=30) as lmtp:
+            for message in messages:
+                lmtp.send_message(message)
+
+    await asyncio.to_thread(bring)
+
+
+async def through(firm: Firm, post: Post) -> set[str]:
+    """Which of these mails are at a ticket; looked up at the database itself."""
+    ids = [mail.id for mail in post.mails]
+    connection = await asyncpg.connect(firm.database.superuser_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT coalesce(message_id, subject) FROM ticketing.mail"
+            " WHERE ticket IS NOT NULL AND coalesce(message_id, subject) = ANY($1)",
+            ids,
+        )
+    finally:
+        await connection.close()
+    return {str(row[0]) for row in rows}
+
+
+async def are_ready(firm: Firm, within: float = PATIENCE) -> None:
+    """Wait until all services say so."""
+
+    async def ready() -> bool:
+        found = await asyncio.to_thread(faults, firm)
+        assert not found, found
+        return True
+
+    await until(ready, within=within)
+
+
+NOTICED = {
+    "rabbitmq": {"relay_waits"},
+    "postgresql": {"database_away"},
+    "dovecot": {"account_failing"},
+    "postfix": {"server_unreachable"},
+}
+"""What the log says, for whoever watches it, of a server that is away."""
+
+
+async def is_noticed(firm: Firm, server: local.ServerName, since: dict[str, int]) -> None:
+    """Wait until a service says that this server is away, by /readyz or in its log."""
+
+    def noticed() -> bool:
+        words = NOTICED[server]
+        if any(
+            line.get("event") in words for name in since for line in said(firm, name, since[name])
+        ):
+            return True
+        return server in BROKER_AND_DATABASE and len(faults(firm)) == len(firm.processes)
+
+    async def looked() -> bool:
+        return await asyncio.to_thread(noticed)
+
+    await until(looked, within=PATIENCE)
