@@ -1,7 +1,8 @@
 """The object store: bytes under their SHA-256, in a folder.
 
 Invariant: an `ObjectRef` is returned only after its bytes are on disk: written to a temporary file,
-fsynced, renamed, and the folder fsynced. Bytes never change; writing them again changes nothing.
+fsynced, renamed, and the folder fsynced. Bytes never change, and none are given out but those that
+were stored. Writing them again mends them: what lay in their place is set aside, and never deleted.
 """
 
 import asyncio
@@ -10,28 +11,60 @@ import os
 import tempfile
 from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
+
+import structlog
+from prometheus_client import Counter
 
 from mailroom.contracts import ObjectRef
+
+log = structlog.get_logger("mailroom.objects")
+
+FAULTS = Counter("mailroom_object_faults", "Reads of objects that failed, by why", ["fault"])
 
 PIECE = 1024 * 1024
 
 
-class ObjectMissing(Exception):
-    """The object store has no bytes under this SHA-256."""
+_REMEDY = "see `mailroom objects check`, or restore it from a backup"
+
+class ObjectFault(Exception):
+    """The store does not have the bytes under this SHA-256, or cannot give them out."""
+
+    kind = "fault"
+
+    def __init__(self, sha256: str, words: str) -> None:
+        self.sha256 = sha256
+        super().__init__(f"object {sha256} {words}: {_REMEDY}")
+
+
+class ObjectMissing(ObjectFault):
+    """The store has no bytes under this SHA-256."""
+
+    kind = "missing"
 
     def __init__(self, sha256: str) -> None:
-        self.sha256 = sha256
-        super().__init__(f"no object {sha256} in the store: restore it, or fetch its mail again")
+        super().__init__(sha256, "is missing")
 
 
-class ObjectCorrupt(Exception):
+class ObjectCorrupt(ObjectFault):
     """The bytes under this SHA-256 are others than were stored."""
 
-    def __init__(self, sha256: str) -> None:
-        self.sha256 = sha256
-        super().__init__(f"object {sha256} is corrupt: its bytes have another hash")
+    kind = "corrupt"
+
+    def __init__(self, sha256: str, size: int) -> None:
+        super().__init__(sha256, f"is corrupt, its {size} bytes have another hash")
+
+
+class ObjectUnreadable(ObjectFault):
+    """The bytes under this SHA-256 cannot be read: rights, a damaged disk, too many open files."""
+
+    kind = "unreadable"
+
+    def __init__(self, sha256: str, problem: OSError) -> None:
+        super().__init__(sha256, f"cannot be read, {problem.strerror or problem}")
 
 
 @dataclass(frozen=True)
@@ -83,15 +116,31 @@ def _adopt(store: ObjectStore, written: Path, ref: ObjectRef) -> Path:
     if not target.parent.exists():
         target.parent.mkdir(exist_ok=True)
         _sync_folder(store.root)
-    written.rename(target)
+    match _fault_of(store, ref.sha256):
+        case None:
+            written.unlink()
+        case ObjectMissing():
+            written.rename(target)
+        case _:
+            _set_aside(store, target)
+            written.rename(target)
     return target.parent
 
 
 def _put_one(store: ObjectStore, data: bytes) -> tuple[ObjectRef, Path]:
     ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-    target = _path(store, ref.sha256)
-    if target.exists() and target.stat().st_size == ref.size:
-        return ref, target.parent
+def _set_aside(store: ObjectStore, damaged: Path) -> None:
+    folder = store.root / "damaged"
+    folder.mkdir(exist_ok=True)
+    aside = folder / f"{damaged.name}.{uuid4().hex[:8]}"
+    # Another replica may mend it at the same moment.
+    with suppress(FileNotFoundError):
+        damaged.rename(aside)
+        log.warning("object_mended", object=damaged.name, damaged_bytes=str(aside))
+
+
+    if _fault_of(store, ref.sha256) is None:
+        return ref, _path(store, ref.sha256).parent
     written, ref = _write(store, [data])
     return ref, _adopt(store, written, ref)
 
@@ -141,21 +190,49 @@ def _get(store: ObjectStore, sha256: str) -> bytes:
     except FileNotFoundError as missing:
         raise ObjectMissing(sha256) from missing
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ObjectCorrupt(sha256)
+        raise ObjectCorrupt(sha256, len(data))
+    except OSError as unreadable:
+        raise ObjectUnreadable(sha256, unreadable) from unreadable
     return data
 
 
 async def get(store: ObjectStore, sha256: str) -> bytes:
     """The bytes under `sha256`, their hash checked.
 
-    Raises ObjectMissing, ObjectCorrupt.
+    Raises ObjectMissing, ObjectCorrupt, ObjectUnreadable.
     """
-    return await asyncio.get_running_loop().run_in_executor(store.threads, _get, store, sha256)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(store.threads, _get, store, sha256)
+    except ObjectFault as fault:
+        FAULTS.labels(fault.kind).inc()
+        raise
+
+
+async def fault_of(store: ObjectStore, sha256: str) -> ObjectFault | None:
+    """What is wrong with the bytes under `sha256`, or nothing. A piece at a time is in memory."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(store.threads, _fault_of, store, sha256)
+
+
+def _fault_of(store: ObjectStore, sha256: str) -> ObjectFault | None:
+    digest, size_ = hashlib.sha256(), 0
+    try:
+        with _path(store, sha256).open("rb") as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+                size_ += len(piece)
+    except FileNotFoundError:
+        return ObjectMissing(sha256)
+    except OSError as unreadable:
+        return ObjectUnreadable(sha256, unreadable)
+    return None if digest.hexdigest() == sha256 else ObjectCorrupt(sha256, size_)
 
 
 def size(store: ObjectStore, sha256: str) -> int:
-    """Bytes of an object. Raises ObjectMissing."""
+    """Bytes of an object. Raises ObjectMissing, ObjectUnreadable."""
     try:
         return _path(store, sha256).stat().st_size
     except FileNotFoundError as missing:
         raise ObjectMissing(sha256) from missing
+    except OSError as unreadable:
+        raise ObjectUnreadable(sha256, unreadable) from unreadable

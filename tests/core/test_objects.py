@@ -1,14 +1,17 @@
 """The object store returns a reference only for bytes that are on disk, and only right ones."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from mailroom.objects import (
     ObjectCorrupt,
+    ObjectFault,
     ObjectMissing,
+    ObjectUnreadable,
+    fault_of,
     get,
     open_store,
     put,
@@ -53,24 +56,90 @@ async def test_a_stream_is_stored_as_its_whole(tmp_path: Path) -> None:
     assert await get(store, ref.sha256) == b"halfand half"
 
 
-async def test_missing_and_corrupt_objects_are_told_by_name(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    with pytest.raises(ObjectMissing, match="0000"):
-        await get(store, "0" * 64)
-    ref = await put(store, b"a mail")
-    (tmp_path / ref.sha256[:2] / ref.sha256).write_bytes(b"a lie!")
-    with pytest.raises(ObjectCorrupt, match=ref.sha256):
-        await get(store, ref.sha256)
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
 
 
-async def test_bytes_of_another_length_under_a_known_hash_are_written_again(
-    tmp_path: Path,
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def one_bit_of(file: Path) -> None:
+    """As a disk does it: same length, other bytes."""
+    bits = bytearray(file.read_bytes())
+    bits[0] ^= 1
+    file.write_bytes(bits)
+
+
+def missing(file: Path) -> None:
+    file.unlink()
+
+
+def folder_for(file: Path) -> None:
+    """Root reads whatever the rights are; nobody reads a folder as a file."""
+    file.unlink()
+    file.mkdir()
+
+
+Damage = Callable[[Path], None]
+DAMAGES: dict[Damage, type[ObjectFault]] = {
+    empty: ObjectCorrupt,
+    truncated: ObjectCorrupt,
+    one_bit_of: ObjectCorrupt,
+    missing: ObjectMissing,
+    folder_for: ObjectUnreadable,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+async def test_damaged_bytes_are_never_given_out_and_their_hash_and_a_remedy_are_told(
+    tmp_path: Path, damage: Damage
 ) -> None:
     store = open_store(str(tmp_path))
     ref = await put(store, b"a mail")
-    (tmp_path / ref.sha256[:2] / ref.sha256).write_bytes(b"")
-    await put(store, b"a mail")
+    assert await fault_of(store, ref.sha256) is None
+    damage(tmp_path / ref.sha256[:2] / ref.sha256)
+    with pytest.raises(DAMAGES[damage], match=f"object {ref.sha256} .*backup"):
+        await get(store, ref.sha256)
+    assert type(await fault_of(store, ref.sha256)) is DAMAGES[damage]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("how", ["whole", "in pieces"])
+async def test_writing_the_bytes_again_mends_them_and_keeps_what_lay_there(
+    tmp_path: Path, damage: Damage, how: str
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a mail"
+
+    store = open_store(str(tmp_path))
+    ref = await put(store, b"a mail")
+    file = tmp_path / ref.sha256[:2] / ref.sha256
+    damage(file)
+    damaged = file.read_bytes() if file.is_file() else None
+    again = await (put(store, b"a mail") if how == "whole" else put_stream(store, pieces()))
+    assert again == ref
     assert await get(store, ref.sha256) == b"a mail"
+    aside = list((tmp_path / "damaged").glob(f"{ref.sha256}.*"))
+    assert [each.read_bytes() for each in aside if each.is_file()] == (
+        [] if damaged is None else [damaged]
+    )
+    assert len(aside) == (damage is not missing)
+
+
+async def test_a_stream_of_bytes_that_are_there_leaves_one_object(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a mail"
+
+    store = open_store(str(tmp_path))
+    assert await put(store, b"a mail") == await put_stream(store, pieces())
+    assert sum(1 for file in tmp_path.rglob("*") if file.is_file()) == 1
+
+
+async def test_a_fault_says_which_object_so_that_it_can_be_asked_for_again(tmp_path: Path) -> None:
+    with pytest.raises(ObjectFault) as raised:
+        await get(open_store(str(tmp_path)), "0" * 64)
+    assert raised.value.sha256 == "0" * 64
 
 
 def test_a_store_of_another_kind_is_refused_by_name() -> None:

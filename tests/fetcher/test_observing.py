@@ -43,8 +43,7 @@ def test_problems_of_folders_and_parked_mails_are_told_together() -> None:
     parked = [ParkedMail("INBOX", 7, "not delivered"), ParkedMail("Sent", 8, "refused")]
     words = words_for(["no folder 'Old'"], parked)
     assert words == (
-        "no folder 'Old'; 2 mails are not delivered by the server, the first is UID 7 in 'INBOX':"
-        " not delivered"
+        "no folder 'Old'; 2 mails are waited for, the first is UID 7 in 'INBOX': not delivered"
     )
     assert words_for([], []) == ""
 

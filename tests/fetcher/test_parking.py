@@ -111,7 +111,7 @@ async def test_a_parked_mail_shows(office: Office, middle: Between) -> None:
 
     async def shown() -> bool:
         problem = (await observed(office, account))[-1].problem
-        return "1 mail is not delivered by the server, the first is UID 1 in 'INBOX'" in problem
+        return "1 mail is waited for, the first is UID 1 in 'INBOX'" in problem
 
     async with replica(office):
         await until(lambda: _parked(office))

@@ -13,13 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock, objects
-from mailroom.contracts import MailReceived, MailRouted, MailSent
+from mailroom.contracts import MailFetch, MailReceived, MailRouted, MailSent
 from mailroom.messaging.envelope import Received
 from mailroom.service import Resources, TraceKeys
 from mailroom_router import store
 from mailroom_router.mails import TRIES_FOR_MAIL_SENT, placement_id
 from mailroom_router.routing import Account
-from mailroom_router.service import OvertookMailSent, register, route
+from mailroom_router.service import BytesLost, OvertookMailSent, register, route
 from mailroom_router.settings import RouterSettings
 from mailroom_router.store import AccountUnknown
 from mailroom_router.trace import trace
@@ -285,12 +285,26 @@ async def test_missing_bytes_are_named_and_nothing_is_stored(resources: Router) 
     event = await received(resources, QUESTION)
     path = resources.objects.root / event.event.raw.sha256[:2] / event.event.raw.sha256
     path.unlink()
-    with pytest.raises(objects.ObjectMissing, match=event.event.raw.sha256):
+    with pytest.raises(BytesLost, match=f"{event.event.raw.sha256} is missing"):
         await routed(resources, event)
     await objects.put(resources.objects, QUESTION)
     path.write_bytes(b"damaged")
-    with pytest.raises(objects.ObjectCorrupt, match="another hash"):
+    with pytest.raises(BytesLost, match="another hash") as lost:
         await routed(resources, event)
+    (asked,) = lost.value.asks
+    assert isinstance(asked.event, MailFetch)
+    assert (asked.event.raw, asked.correlation_id) == (event.event.raw, event.correlation_id)
+
+
+async def test_our_own_mail_whose_bytes_are_damaged_is_asked_for_again_too(
+    resources: Router,
+) -> None:
+    event = await sent(resources, QUESTION, uuid4())
+    path = resources.objects.root / event.event.raw.sha256[:2] / event.event.raw.sha256
+    path.write_bytes(b"")
+    async with resources.engine.connect() as tx:
+        with pytest.raises(BytesLost, match="0 bytes have another hash"):
+            await register(tx, [event], resources)
 
 
 async def steps(tx: AsyncConnection, **keys: Any) -> tuple[TraceKeys, list[tuple[str, str]]]:

@@ -18,7 +18,8 @@ _NAMESPACE = UUID("6f0f6bb8-6b7c-5f5c-9d0e-3f0f2f6c2a51")
 
 State = Literal["published", "joined", "parked"]
 """`published`: its event is in the outbox. `joined`: its bytes were published under an older
-UIDVALIDITY of the same folder. `parked`: the server lists it, but does not deliver it."""
+UIDVALIDITY of the same folder. `parked`: it is asked for again, since the server lists it but does
+not deliver it, or the object store lost it."""
 
 RETRIES = (
     timedelta(minutes=1),
@@ -69,7 +70,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class ParkedMail:
-    """A mail that the server lists, but does not deliver."""
+    """A mail that is asked for again, and why."""
 
     folder: str
     uid: int

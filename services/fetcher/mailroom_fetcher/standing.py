@@ -39,7 +39,6 @@ def words_for(problems: list[str], parked: list[ParkedMail]) -> str:
         first, count = parked[0], len(parked)
         mails = "1 mail is" if count == 1 else f"{count} mails are"
         words.append(
-            f"{mails} not delivered by the server, the first is UID {first.uid} in"
-            f" {first.folder!r}: {first.problem}"
+            f"{mails} waited for, the first is UID {first.uid} in {first.folder!r}: {first.problem}"
         )
     return "; ".join(words)

@@ -1,7 +1,8 @@
 """The fetcher's tables, and the queries of the ledger.
 
-Invariant: a row of `arrivals` is final once it is published or joined; only a parked one changes.
-What writes here holds the account's lease, locked in the same transaction (`leases.hold`).
+Invariant: a row of `arrivals` is final once it is published or joined; only a parked one changes,
+or one whose bytes were lost, which is parked for that (`lose`). Whatever else writes here holds the
+account's lease, locked in the same transaction (`leases.hold`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    case,
     delete,
     func,
     select,
@@ -119,11 +121,12 @@ async def folder(tx: AsyncConnection, account: UUID, name: str) -> FolderRow:
 async def renumber(tx: AsyncConnection, place: Place, next_uid: int) -> None:
     """Begin with a new UIDVALIDITY; mails from `next_uid` on are new, those below are holes.
 
-    What was parked under the old one is forgotten: nobody can ask for it by that UID again.
+    What was parked under the old one is forgotten: nobody can ask for it by that UID again. What
+    had been brought before it was lost stays on record.
     """
-    await tx.execute(
-        delete(arrivals).where(arrivals.c.folder == place.folder_id, arrivals.c.state == "parked")
-    )
+    parked_here = and_(arrivals.c.folder == place.folder_id, arrivals.c.state == "parked")
+    await tx.execute(delete(arrivals).where(parked_here, arrivals.c.sha256.is_(None)))
+    await _stays_lost(tx, place, parked_here, "the folder was renumbered")
     await tx.execute(
         update(folders)
         .where(folders.c.id == place.folder_id)
@@ -174,7 +177,9 @@ async def record(tx: AsyncConnection, place: Place, rows: Sequence[Arrival]) -> 
     written = await tx.execute(
         statement.on_conflict_do_update(
             index_elements=["folder", "uidvalidity", "uid"],
-            set_={name: new[name] for name in _CHANGED_WHEN_FETCHED} | {"retry_at": None},
+            set_={name: new[name] for name in _CHANGED_WHEN_FETCHED}
+            | {"retry_at": None, "problem": case((_WAS_LOST, BROUGHT_AGAIN), else_="")}
+            | {"received_at": case((_WAS_LOST, arrivals.c.received_at), else_=new.received_at)},
             where=arrivals.c.state == "parked",
         ).returning(arrivals.c.uid),
         [_row(place, row) for row in rows],
@@ -182,9 +187,7 @@ async def record(tx: AsyncConnection, place: Place, rows: Sequence[Arrival]) -> 
     fresh = set(written.scalars())
     recorded = [row for row in rows if row.uid in fresh]
     mails = sum(row.state == "published" for row in recorded)
-    await tx.execute(
-        update(folders).where(folders.c.id == place.folder_id).values(mails=folders.c.mails + mails)
-    )
+    await _count(tx, place.folder_id, mails)
     return recorded
 
 
@@ -226,11 +229,64 @@ async def park(
 async def give_up(tx: AsyncConnection, place: Place, uids: Sequence[int]) -> None:
     """Parked mails that were removed on the server: they stay on record, and are not asked for."""
     given = _unnest(uids, BigInteger)
+    gone = and_(_at(place), arrivals.c.uid == given.c.key, arrivals.c.state == "parked")
     await tx.execute(
         update(arrivals)
-        .where(_at(place), arrivals.c.uid == given.c.key, arrivals.c.state == "parked")
+        .where(gone, arrivals.c.sha256.is_(None))
         .values(retry_at=None, problem=func.concat("removed on the server; ", arrivals.c.problem))
     )
+    await _stays_lost(tx, place, gone, "removed on the server")
+
+
+async def lose(
+    tx: AsyncConnection, lost: Mapping[str, str], accounts_: Sequence[UUID], now: datetime
+) -> list[tuple[str, UUID]]:
+    """Have arrivals with these bytes brought again; SHA-256 and account of each, of `accounts_`.
+
+    `lost` leads from SHA-256 to what is wrong. Only what was brought under its folder's present
+    UIDVALIDITY can be asked for. What is asked for already is told, and left as it is.
+    """
+    given = _unnest(list(lost), Text)
+    found = await tx.execute(
+        select(arrivals, folders.c.account)
+        .join(given, arrivals.c.sha256 == given.c.key)
+        .join(folders, arrivals.c.folder == folders.c.id)
+        .where(folders.c.account.in_(accounts_), arrivals.c.uidvalidity == folders.c.uidvalidity)
+        # Nobody renumbers the folder meanwhile.
+        .with_for_update(of=[arrivals, folders], key_share=True)
+    )
+    rows = found.all()
+    for row in rows:
+        if row.state == "parked":
+            continue
+        problem = f"{BYTES_LOST}: {lost[row.sha256]}"
+        key = and_(arrivals.c.folder == row.folder, arrivals.c.uidvalidity == row.uidvalidity)
+        await tx.execute(
+            update(arrivals)
+            .where(key, arrivals.c.uid == row.uid)
+            .values(state="parked", problem=problem, tries=0, retry_at=now)
+        )
+        await _count(tx, row.folder, -int(row.state == "published"))
+    return [(row.sha256, row.account) for row in rows]
+
+
+async def _stays_lost(
+    tx: AsyncConnection, place: Place, which: ColumnElement[bool], why: str
+) -> None:
+    """Lost arrivals that nobody can bring again: they are what they were, with what is wrong."""
+    was = case((arrivals.c.joins.is_(None), "published"), else_="joined")
+    lost = await tx.execute(
+        update(arrivals)
+        .where(which, arrivals.c.sha256.is_not(None))
+        .values(state=was, retry_at=None, problem=func.concat(why, "; ", arrivals.c.problem))
+        .returning(arrivals.c.state)
+    )
+    await _count(tx, place.folder_id, list(lost.scalars()).count("published"))
+
+
+async def _count(tx: AsyncConnection, folder_id: int, mails: int) -> None:
+    more = folders.c.mails + mails
+    await tx.execute(update(folders).where(folders.c.id == folder_id).values(mails=more))
 
 
 async def retries(tx: AsyncConnection, place: Place, now: datetime, limit: int) -> list[int]:
@@ -261,16 +317,10 @@ async def mails(tx: AsyncConnection, account: UUID) -> int:
     return int((await tx.execute(total)).scalar_one())
 
 
-_CHANGED_WHEN_FETCHED = (
-    "state",
-    "received_at",
-    "internal_date",
-    "sha256",
-    "size",
-    "backfill",
-    "joins",
-    "problem",
-)
+_CHANGED_WHEN_FETCHED = ("state", "internal_date", "sha256", "size", "backfill", "joins")
+BYTES_LOST = "its bytes in the object store are lost"
+BROUGHT_AGAIN = "its bytes in the object store were lost, and brought again"
+_WAS_LOST = arrivals.c.sha256.is_not(None)
 
 
 def _row(place: Place, arrival: Arrival) -> dict[str, object]:

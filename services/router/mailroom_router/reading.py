@@ -50,7 +50,7 @@ async def read(
 
     Text and HTML lie there alone. At most `AT_ONCE` bytes of mails, or a larger one, are in memory
     together; these are given `seconds` to be read.
-    Raises ObjectMissing, ObjectCorrupt, MailUnread: of the first mail that has it.
+    Raises ObjectFault or MailUnread, of the first mail that has it.
     """
     return [reading for few in _portions(mails) for reading in await _read_few(store, few, seconds)]
 

@@ -2,6 +2,7 @@
 
 mail.received ──► route ──► mail.routed.central | mail.routed.private
 mail.sent     ──► register       (our own mail, so that its copies are known)
+                  └──► mail.fetch, where the object store has lost a mail's bytes
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from uuid import UUID
 from prometheus_client import Counter, Histogram
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom import clock
+from mailroom import clock, objects
 from mailroom.contracts import MailFetch, MailReceived, MailRouted, MailSent
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
 from mailroom.messaging.failures import RetryLater
@@ -36,6 +37,17 @@ class OvertookMailSent(RetryLater):
     def __init__(self, mail: UUID) -> None:
         self.mail = mail
         super().__init__(f"it says that it is our own mail {mail}: waiting for mail.sent to say so")
+
+
+class BytesLost(RetryLater):
+    """The object store cannot give a mail's bytes: the fetcher is asked to bring them again."""
+
+    def __init__(
+        self, fault: objects.ObjectFault, cause: Received[MailReceived] | Received[MailSent]
+    ) -> None:
+        self.sha256 = fault.sha256
+        command = MailFetch(raw=cause.event.raw, problem=str(fault))
+        super().__init__(f"{fault}; the fetcher was asked too", asks=[caused_by(cause, command)])
 
 
 async def route(
@@ -73,8 +85,12 @@ async def _read(
     events: Sequence[Received[MailReceived]] | Sequence[Received[MailSent]],
     resources: Resources[RouterSettings],
 ) -> list[Reading]:
+    by_hash = {one.event.raw.sha256: one for one in events}
     raws = [one.event.raw for one in events]
-    return await reading.read(resources.objects, raws, resources.settings.reading_seconds)
+    try:
+        return await reading.read(resources.objects, raws, resources.settings.reading_seconds)
+    except objects.ObjectFault as fault:
+        raise BytesLost(fault, by_hash[fault.sha256]) from fault
 
 
 def _count(

@@ -88,8 +88,8 @@ async def _texts(shown: Dialogue) -> Mapping[str, str]:
     for raw in {each.raw for each in shown.entries if each.raw}:
         try:
             texts[raw] = mime.read(await objects.get(objects_of, raw)).text
-        except (objects.ObjectMissing, objects.ObjectCorrupt) as missing:
-            texts[raw] = f"({missing})"
+        except objects.ObjectFault as fault:
+            texts[raw] = f"({fault})"
     return texts
 
 

@@ -207,7 +207,7 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
     match failures.decide(error, tries, at.resources.settings.tries):
         case failures.GiveBack(reason):
             raise failures.DatabaseAway(reason) from error
-        case failures.Retry(reason, after):
+        case failures.Retry(reason, after, asks):
             async with recording(engine) as tx:
                 await outbox.add_again(tx, tables, at.service.name, fit.given, by, moment + after)
             _tell(at, "retried", fit.given, started, reason=reason, tries=tries)
@@ -215,6 +215,7 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
             why = parked.Why(reason, parked.trace_of(error))
             async with recording(engine) as tx:
                 await parked.park(tx, tables, fit.given, by, why, moment)
+                await outbox.add(tx, tables, asks)
             parked.PARKED.labels(at.service.name, at.queue).inc()
             _tell(at, "parked", fit.given, started, reason=reason, tries=tries)
 

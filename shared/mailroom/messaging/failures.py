@@ -5,10 +5,13 @@ be written down, the batch returns to its queue. *Retry*: this event for now, ag
 the own outbox while others pass. *Park*: this event for good, or after its last try.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
+
+from mailroom.messaging.envelope import Outgoing
 
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(hours=1)
@@ -45,12 +48,18 @@ class ParkEvent(Exception):
 
 
 class RetryLater(Exception):
-    """A rule's verdict: this event cannot be handled yet. `after` null is the usual pause."""
+    """A rule's verdict: this event cannot be handled yet. `after` null is the usual pause.
 
-    def __init__(self, reason: str, after: timedelta | None = None) -> None:
+    `asks` is published meanwhile, each time: what would mend it.
+    """
+
+    def __init__(
+        self, reason: str, after: timedelta | None = None, asks: Sequence[Outgoing] = ()
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after = after
+        self.asks = asks
 
 
 class DatabaseAway(Exception):
@@ -66,10 +75,11 @@ class GiveBack:
 
 @dataclass(frozen=True)
 class Retry:
-    """The event is published to its own queue alone, `after` from now."""
+    """The event is published to its own queue alone, `after` from now; and `asks` at once."""
 
     reason: str
     after: timedelta
+    asks: Sequence[Outgoing] = ()
 
 
 @dataclass(frozen=True)
@@ -91,8 +101,9 @@ def decide(error: BaseException, tries: int, limit: int) -> Decision:
         return Park(reason)
     if tries >= limit:
         return Park(f"tried {tries} times: {reason}")
-    asked = error.after if isinstance(error, RetryLater) else None
-    return Retry(reason, pause(tries) if asked is None else asked)
+    if not isinstance(error, RetryLater):
+        return Retry(reason, pause(tries))
+    return Retry(reason, pause(tries) if error.after is None else error.after, error.asks)
 
 
 def database_is_away(error: BaseException) -> bool:
