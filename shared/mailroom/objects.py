@@ -27,8 +27,8 @@ FAULTS = Counter("mailroom_object_faults", "Reads of objects that failed, by why
 
 PIECE = 1024 * 1024
 
-
 _REMEDY = "see `mailroom objects check`, or restore it from a backup"
+
 
 class ObjectFault(Exception):
     """The store does not have the bytes under this SHA-256, or cannot give them out."""
@@ -127,8 +127,6 @@ def _adopt(store: ObjectStore, written: Path, ref: ObjectRef) -> Path:
     return target.parent
 
 
-def _put_one(store: ObjectStore, data: bytes) -> tuple[ObjectRef, Path]:
-    ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 def _set_aside(store: ObjectStore, damaged: Path) -> None:
     folder = store.root / "damaged"
     folder.mkdir(exist_ok=True)
@@ -139,6 +137,8 @@ def _set_aside(store: ObjectStore, damaged: Path) -> None:
         log.warning("object_mended", object=damaged.name, damaged_bytes=str(aside))
 
 
+def _put_one(store: ObjectStore, data: bytes) -> tuple[ObjectRef, Path]:
+    ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     if _fault_of(store, ref.sha256) is None:
         return ref, _path(store, ref.sha256).parent
     written, ref = _write(store, [data])
@@ -189,10 +189,10 @@ def _get(store: ObjectStore, sha256: str) -> bytes:
         data = _path(store, sha256).read_bytes()
     except FileNotFoundError as missing:
         raise ObjectMissing(sha256) from missing
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ObjectCorrupt(sha256, len(data))
     except OSError as unreadable:
         raise ObjectUnreadable(sha256, unreadable) from unreadable
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ObjectCorrupt(sha256, len(data))
     return data
 
 

@@ -163,14 +163,14 @@ async def _session(here: Attendance) -> datetime:
 
 async def _look_everywhere(here: Attendance, connection: imap.Connection) -> list[str]:
     """Look at every folder; what is wrong with some of them."""
+    if here.wake.is_set():
+        # Perhaps for mails whose bytes were lost.
+        here.bringer.parked = True
     here.wake.clear()
     listed = await imap.list_folders(connection)
     uses = {folder.name: folder.use for folder in listed}
     problems = []
     for folder in folders_of(here.account, listed):
-    if here.wake.is_set():
-        # Perhaps for mails whose bytes were lost.
-        here.bringer.parked = True
         if uses.get(folder.name) == "all":
             problems.append(f"folder {folder.name!r} holds copies of all others: read those")
             continue

@@ -210,12 +210,12 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
         case failures.Retry(reason, after, asks):
             async with recording(engine) as tx:
                 await outbox.add_again(tx, tables, at.service.name, fit.given, by, moment + after)
+                await outbox.add(tx, tables, asks)
             _tell(at, "retried", fit.given, started, reason=reason, tries=tries)
         case failures.Park(reason):
             why = parked.Why(reason, parked.trace_of(error))
             async with recording(engine) as tx:
                 await parked.park(tx, tables, fit.given, by, why, moment)
-                await outbox.add(tx, tables, asks)
             parked.PARKED.labels(at.service.name, at.queue).inc()
             _tell(at, "parked", fit.given, started, reason=reason, tries=tries)
 
