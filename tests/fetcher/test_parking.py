@@ -39,7 +39,7 @@ def _uids(text: str) -> set[int]:
     return uids
 
 
-async def _parked(office: Office) -> list[int]:
+async def parked(office: Office) -> list[int]:
     rows = [row for row in await ledger(office) if row["state"] == "parked"]
     assert rows, "nothing is parked"
     return [row["uid"] for row in rows]
@@ -54,7 +54,7 @@ async def test_a_refused_mail_is_parked_and_the_others_are_brought(
         put_mail(client, *[a_mail(str(number)) for number in range(4)])
     async with replica(office):
         events = await brought(office, 3)
-        assert await until(lambda: _parked(office)) == [2]
+        assert await until(lambda: parked(office)) == [2]
     assert sorted(event.uid for event in events) == [1, 3, 4]
     (row,) = [row for row in await ledger(office) if row["state"] == "parked"]
     assert "the server says: [SERVERBUG] cannot read that one" in row["problem"]
@@ -67,7 +67,7 @@ async def test_a_mail_missing_from_every_answer_is_parked(office: Office, middle
         put_mail(client, *[a_mail(str(number)) for number in range(3)])
     async with replica(office):
         events = await brought(office, 2)
-        assert await until(lambda: _parked(office)) == [2]
+        assert await until(lambda: parked(office)) == [2]
     assert sorted(event.uid for event in events) == [1, 3]
 
 
@@ -80,7 +80,7 @@ async def test_a_mail_on_which_the_connection_breaks_is_parked_and_blocks_no_oth
         put_mail(client, *[a_mail(str(number)) for number in range(4)])
     async with replica(office):
         events = await brought(office, 3, within=30)
-        assert await until(lambda: _parked(office), within=30) == [2]
+        assert await until(lambda: parked(office), within=30) == [2]
     assert sorted(event.uid for event in events) == [1, 3, 4]
 
 
@@ -114,7 +114,7 @@ async def test_a_parked_mail_shows(office: Office, middle: Between) -> None:
         return "1 mail is waited for, the first is UID 1 in 'INBOX'" in problem
 
     async with replica(office):
-        await until(lambda: _parked(office))
+        await until(lambda: parked(office))
         await fetch_now(office, account)
         await until(shown)
 
@@ -127,19 +127,19 @@ async def test_a_parked_mail_is_asked_for_again_and_then_is_as_any_other(
     with other_client(office, account) as client:
         put_mail(client, a_mail("1"))
     async with replica(office):
-        await until(lambda: _parked(office))
+        await until(lambda: parked(office))
         middle.rule = body_of(99, b"")
         await fetch_now(office, account)
         assert await received(office) == []
         clock_offset(61)
         await fetch_now(office, account)
         (event,) = await brought(office, 1)
-        await until(lambda: _healed(office, account))
+        await until(lambda: healed(office, account))
     (row,) = await ledger(office)
     assert (row["state"], row["sha256"], row["problem"]) == ("published", event.raw.sha256, "")
 
 
-async def _healed(office: Office, account: object) -> bool:
+async def healed(office: Office, account: object) -> bool:
     return (await observed(office, account))[-1].state == "ok"  # type: ignore[arg-type]
 
 
@@ -151,14 +151,14 @@ async def test_a_parked_mail_that_is_removed_is_not_asked_for_and_not_shown_any_
     with other_client(office, account) as client:
         put_mail(client, a_mail("1"))
         async with replica(office):
-            await until(lambda: _parked(office))
+            await until(lambda: parked(office))
             client.select("INBOX")
             client.uid("STORE", "1", "+FLAGS", "(\\Deleted)")
             client.expunge()
             clock_offset(61)
             await fetch_now(office, account)
             row = await until(lambda: _given_up(office))
-            await until(lambda: _healed(office, account))
+            await until(lambda: healed(office, account))
     assert row["problem"].startswith("removed on the server; ")
 
 

@@ -1,6 +1,7 @@
 """The installation that messaging is tried on: two services of its own, migrated and declared."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.waiting import until
 
 FOREIGN = ["erp", "web"]
 NAMES = [service.name for service in SERVICES]
+ROOT = Path(__file__).parents[2]
 _TEMPLATE = "messaging_template"
 
 
@@ -150,3 +152,27 @@ async def world(database: Database, broker: Broker) -> AsyncIterator[World]:
     world = World(database, broker)
     yield world
     await world.close()
+
+
+@pytest.fixture
+def installation(tmp_path: Path, world: World) -> dict[str, str]:
+    """The environment of a machine on which both services are installed, as a third party's."""
+    package = tmp_path / "shop_and_desk-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-and-desk\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(
+        "[mailroom.services]\n"
+        "desk = tests.messaging.world:DESK\n"
+        "shop = tests.messaging.world:SHOP\n"
+    )
+    urls = {
+        f"MAILROOM_{name.upper()}_{kind}_URL": url
+        for name in ("shop", "desk")
+        for kind, url in (
+            ("DATABASE", world.database.url(name)),
+            ("BROKER", world.broker.url(name)),
+        )
+    }
+    common = {"MAILROOM_OBJECTS": str(tmp_path / "objects"), "MAILROOM_HTTP": "127.0.0.1:0"}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MAILROOM_")}
+    return kept | urls | common | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

@@ -5,9 +5,7 @@ Desk and shop are third parties' services here: a package with an entry point, f
 
 import asyncio
 import json
-import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -21,31 +19,6 @@ from tests.messaging.world import (
     desk_messaging,
     shop_messaging,
 )
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def installation(tmp_path: Path, world: World) -> dict[str, str]:
-    """The environment of a machine on which both services are installed."""
-    package = tmp_path / "shop_and_desk-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-and-desk\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text(
-        "[mailroom.services]\n"
-        "desk = tests.messaging.world:DESK\n"
-        "shop = tests.messaging.world:SHOP\n"
-    )
-    urls = {
-        f"MAILROOM_{name.upper()}_{kind}_URL": url
-        for name in ("shop", "desk")
-        for kind, url in (
-            ("DATABASE", world.database.url(name)),
-            ("BROKER", world.broker.url(name)),
-        )
-    }
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MAILROOM_")}
-    return kept | urls | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 
 
 async def mailroom(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:

@@ -14,9 +14,11 @@ from datetime import datetime
 import structlog
 
 from mailroom import clock, directory, imap
+from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account, UnsealKeys
 from mailroom.messaging import outbox
 from mailroom.messaging.failures import database_is_away, describe
+from mailroom.messaging.presence import begin
 from mailroom.service import Resources
 from mailroom_fetcher import leases, observing, store
 from mailroom_fetcher.bringing import Bringer
@@ -49,6 +51,8 @@ class Shared:
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(CONNECTING))
     )
     """One for each server: a silent one makes only its own accounts wait."""
+    database_answers: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each turn that PostgreSQL let the supervisor take."""
 
 
 @dataclass
@@ -72,7 +76,7 @@ async def attend(shared: Shared, account: Account, wake: asyncio.Event) -> None:
     """Attend to an account until cancelled. Raises LeaseLost, and what is no fault of a server."""
     lease = leases.Lease(account.id, shared.resources.replica)
     here = Attendance(shared, account, Bringer(shared.resources, shared.budget, lease), wake)
-    async with shared.resources.engine.begin() as tx:
+    async with begin(shared.resources.engine) as tx:
         here.standing = await observing.last_told(tx, account.id)
     while True:
         try:
@@ -122,10 +126,11 @@ async def report(here: Attendance, problem: str) -> None:
     if standing is None:
         return
     resources = here.shared.resources
-    async with resources.engine.begin() as tx:
+    async with begin(resources.engine) as tx:
         await leases.hold(tx, here.bringer.lease)
         told = await observing.tell(tx, here.account.id, standing)
         await outbox.add(tx, resources.messaging, [told])
+    crashpoint("fetcher.standing_committed")
     here.standing = standing
 
 
@@ -201,7 +206,7 @@ async def _open(
 async def _parked(here: Attendance) -> list[ParkedMail]:
     if not here.bringer.parked:
         return []
-    async with here.shared.resources.engine.begin() as tx:
+    async with begin(here.shared.resources.engine) as tx:
         parked = await store.parked(tx, here.account.id)
     here.bringer.parked = bool(parked)
     return parked

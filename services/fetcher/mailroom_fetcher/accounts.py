@@ -7,7 +7,7 @@ One account's failure, even a bug of ours, ends no other's task.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,8 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock, directory, tls
+from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account
+from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
+from mailroom.messaging.presence import begin
 from mailroom.service import Resources
+from mailroom.standstill import Seen, watched
 from mailroom_fetcher import leases, observing, waking
 from mailroom_fetcher.account import Shared, attend
 from mailroom_fetcher.budget import Budget
@@ -57,6 +61,8 @@ class Supervisor:
     read_at: datetime | None = None
     """When the directory was last read; None: read it again."""
     attended: dict[UUID, Attended] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    """The replicas' signs of life."""
 
 
 async def attend_accounts(resources: Resources[FetcherSettings]) -> None:
@@ -79,7 +85,7 @@ async def attend_accounts(resources: Resources[FetcherSettings]) -> None:
     finally:
         listening.cancel()
         await _stop(supervisor, list(supervisor.attended))
-        async with resources.engine.begin() as tx:
+        async with begin(resources.engine) as tx:
             await leases.leave(tx, resources.replica)
             await waking.say(tx, waking.LEASES)
 
@@ -96,9 +102,11 @@ async def _take_turn(supervisor: Supervisor) -> None:
     try:
         async with asyncio.timeout(length):
             await _share_out(supervisor)
-    except (SQLAlchemyError, OSError, TimeoutError) as away:
+    except (SQLAlchemyError, DatabaseAway, TimeoutError) as away:
         # The tasks go on: they wait for mail, and what they write checks the lease by itself.
-        log.warning("turn_missed", problem=str(away).partition("\n")[0] or type(away).__name__)
+        log.warning("turn_missed", problem=describe(away))
+    else:
+        supervisor.shared.database_answers.set()
     try:
         async with asyncio.timeout(length / 3):
             await supervisor.turn.wait()
@@ -110,26 +118,46 @@ async def _share_out(supervisor: Supervisor) -> None:
     """Renew, end what is not ours (any more), let go of what is too much, claim what is free."""
     resources = supervisor.shared.resources
     me, length = resources.replica, timedelta(seconds=resources.settings.lease_seconds)
-    async with resources.engine.begin() as tx:
+    async with begin(resources.engine) as tx:
         await _read_directory(supervisor, tx)
-        replicas = await leases.alive(tx, me, clock.now(), length)
+        signs = await leases.alive(tx, me, clock.now(), length)
         held = await leases.held_by(tx, me)
-    wanted, share = supervisor.wanted, fair_share(len(supervisor.wanted), replicas)
+    crashpoint("fetcher.replica_told")
+    dead = _dead(supervisor, signs)
+    wanted, replicas = supervisor.wanted, len(signs) - len(dead)
+    share = fair_share(len(wanted), replicas)
     kept = sorted(account for account in held if account in wanted)[:share]
     await _stop(supervisor, _to_end(supervisor, kept))
     surplus = sorted(held.keys() - set(kept))
-    async with resources.engine.begin() as tx:
+    async with begin(resources.engine) as tx:
         if surplus:
             await leases.release(tx, me, surplus)
             await waking.say(tx, waking.LEASES)
+        if dead:
+            await leases.bury(tx, dead)
         claimed = []
         if len(kept) < share:
             room = share - len(kept)
-            claimed = await leases.claim(tx, me, list(wanted), room, clock.now())
+            claimed = await leases.claim(tx, me, list(wanted), room)
+    crashpoint("fetcher.accounts_claimed")
     for account in (*kept, *claimed):
         _begin(supervisor, wanted[account], held.get(account))
     if surplus or claimed:
         log.info("accounts_shared", held=len(kept) + len(claimed), replicas=replicas)
+
+
+def _dead(supervisor: Supervisor, signs: Mapping[str, datetime]) -> dict[str, datetime]:
+    """The other replicas that have been watched standing still for the length of a lease."""
+    resources, seen, now = supervisor.shared.resources, supervisor.seen, time.monotonic()
+    length = resources.settings.lease_seconds
+    supervisor.seen = {
+        name: watched(seen.get(name), sign, now, length) for name, sign in signs.items()
+    }
+    return {
+        name: signs[name]
+        for name, one in supervisor.seen.items()
+        if name != resources.replica and one.stands_still(length)
+    }
 
 
 async def _read_directory(supervisor: Supervisor, tx: AsyncConnection) -> None:
@@ -184,8 +212,18 @@ async def _keep_attending(shared: Shared, account: Account, wake: asyncio.Event)
             log.info("lease_lost", account=account.name)
             return
         except Exception as failed:
-            # Not the server's fault: the database is away, the disk is full, or it is a bug.
+            if database_is_away(failed):
+                log.warning("account_waits_for_database", account=account.name)
+                await _until_it_answers(shared.database_answers)
+                continue
+            # Not the server's fault: the disk is full, or it is a bug.
             log.exception("attending_failed", account=account.name, error=str(failed), again=pause)
         await asyncio.sleep(pause)
         lasted = time.monotonic() - began
         pause = 1.0 if lasted > 2 * LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
+
+
+async def _until_it_answers(database: asyncio.Event) -> None:
+    """Wait for the supervisor's next turn: thousands of accounts need not each knock by itself."""
+    database.clear()
+    await database.wait()

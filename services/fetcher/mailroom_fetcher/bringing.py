@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from mailroom import clock, imap, objects
 from mailroom.crashpoints import crashpoint
 from mailroom.messaging import outbox
+from mailroom.messaging.presence import begin
 from mailroom.service import Resources
 from mailroom_fetcher import leases, store
 from mailroom_fetcher.batches import Batch, batches, one_by_one
@@ -108,7 +109,7 @@ async def _record(
     """The transaction: lease, ledger, cursor, outbox."""
     crashpoint("fetcher.objects_written")
     hashes = [one.raw.sha256 for one in stored]
-    async with bringer.resources.engine.begin() as tx:
+    async with begin(bringer.resources.engine) as tx:
         await leases.hold(tx, bringer.lease)
         known = await store.same_bytes(tx, place, hashes)
         rows = arrivals(place, stored, known, clock.now())
@@ -117,6 +118,7 @@ async def _record(
             await store.move_cursor(tx, place, new.mails[-1].uid + 1)
         published = [received(place, row) for row in recorded if row.state == "published"]
         await outbox.add(tx, bringer.resources.messaging, published)
+        crashpoint("fetcher.ledger_written")
     crashpoint("fetcher.ledger_committed")
     _tell(place, recorded, began)
 
@@ -178,9 +180,10 @@ async def _suspect(bringer: Bringer, place: Place, batch: Batch, problem: str) -
 async def _park(bringer: Bringer, place: Place, batch: Batch, problem: str) -> None:
     """Record a mail that the server does not deliver; it is asked for again, later and later."""
     (mail,) = batch.mails
-    async with bringer.resources.engine.begin() as tx:
+    async with begin(bringer.resources.engine) as tx:
         await leases.hold(tx, bringer.lease)
         await store.park(tx, place, mail, problem, clock.now())
+    crashpoint("fetcher.mail_parked")
     bringer.parked = True
     MAILS.labels("parked").inc()
     log.warning(

@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from mailroom import clock, imap
+from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account, Folder
+from mailroom.messaging.presence import begin
 from mailroom_fetcher import leases, store
 from mailroom_fetcher.batches import newest_first
 from mailroom_fetcher.bringing import Bringer, bring
@@ -65,7 +67,7 @@ def folders_of(account: Account, listed: list[imap.ListedFolder]) -> list[Folder
 
 async def watch(bringer: Bringer, account: Account, folder: Folder, opened: imap.Opened) -> Watch:
     """Begin to watch an open folder, with what the ledger knows of it."""
-    async with bringer.resources.engine.begin() as tx:
+    async with begin(bringer.resources.engine) as tx:
         await leases.hold(tx, bringer.lease)
         row = await store.folder(tx, account.id, folder.name)
         place = Place(
@@ -82,6 +84,7 @@ async def watch(bringer: Bringer, account: Account, folder: Folder, opened: imap
                 uidvalidity=opened.uidvalidity,
                 mails=opened.exists,
             )
+    crashpoint("fetcher.folder_committed")
     return Watch(folder, place, next_uid)
 
 
@@ -97,7 +100,7 @@ async def look(
     if watched.seen is None or opened.uidnext is None or seen != watched.seen:
         uids = await imap.search_uids(connection, watched.next_uid)
         if uids:
-            async with bringer.resources.engine.begin() as tx:
+            async with begin(bringer.resources.engine) as tx:
                 uids = await store.unknown(tx, watched.place, uids)
         await bring(bringer, connection, watched.place, uids, new=True)
         watched.next_uid = max([watched.next_uid, *(uid + 1 for uid in uids)])
@@ -118,15 +121,16 @@ def appeared_late(before: tuple[int | None, int] | None, now: tuple[int | None, 
 
 
 async def _retry(bringer: Bringer, connection: imap.Connection, place: Place) -> None:
-    async with bringer.resources.engine.begin() as tx:
+    async with begin(bringer.resources.engine) as tx:
         uids = await store.retries(tx, place, clock.now(), RETRIES)
     if not uids:
         return
     there = [mail.uid for mail in await imap.list_mails(connection, uids)]
     if gone := sorted(set(uids) - set(there)):
-        async with bringer.resources.engine.begin() as tx:
+        async with begin(bringer.resources.engine) as tx:
             await leases.hold(tx, bringer.lease)
             await store.give_up(tx, place, gone)
+        crashpoint("fetcher.parked_given_up")
     bringer.suspects |= {(place.folder, place.uidvalidity, uid) for uid in there}
     await bring(bringer, connection, place, there)
 
@@ -147,8 +151,9 @@ async def reconcile(bringer: Bringer, connection: imap.Connection, watched: Watc
         raise
     del watched.holes[len(watched.holes) - len(step) :]
     if not watched.backlog:
-        async with bringer.resources.engine.begin() as tx:
+        async with begin(bringer.resources.engine) as tx:
             await store.reconciled(tx, watched.place, clock.now())
+        crashpoint("fetcher.reconciled")
 
 
 async def _next_window(bringer: Bringer, connection: imap.Connection, watched: Watch) -> None:
@@ -156,6 +161,6 @@ async def _next_window(bringer: Bringer, connection: imap.Connection, watched: W
     last = min(watched.walk, connection.exists)
     first = max(1, last - WINDOW + 1)
     uids = await imap.uids_at(connection, first, last) if last > 0 else []
-    async with bringer.resources.engine.begin() as tx:
+    async with begin(bringer.resources.engine) as tx:
         watched.holes = array("Q", await store.unknown(tx, watched.place, uids))
     watched.walk = first - 1 if last > 0 else 0
