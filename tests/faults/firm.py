@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL, SIGTERM, Signals
 from uuid import uuid4
 
 from click.testing import CliRunner
@@ -78,18 +78,21 @@ class Firm:
         """The same, where an event loop runs."""
         return await asyncio.to_thread(self.does, *words)
 
-    def start(self, name: str, crashpoint: str = "", replica: int = 1) -> None:
-        """Start a service, to be killed at the crashpoint if one is named.
+    def start(
+        self, name: str, crashpoint: str = "", replica: int = 1, number: Signals = SIGKILL
+    ) -> None:
+        """Start a service, to be killed at the crashpoint if one is named, or frozen (SIGSTOP).
 
         A second replica has a name of its own in `processes`: "router-2".
         """
         process = name if replica == 1 else f"{name}-{replica}"
         self.end(process)
+        armed = {"MAILROOM_CRASHPOINT": crashpoint, "MAILROOM_CRASHPOINT_SIGNAL": number.name}
         folder, held = self.it.folder / process, ExitStack()
         held.enter_context(guarded.lifelines([folder]))
         program = guarded.Program(
             [sys.executable, "-m", "mailroom", "serve", name],
-            {**os.environ, **self.it.environment, "MAILROOM_CRASHPOINT": crashpoint},
+            {**os.environ, **self.it.environment, **armed},
             end_signal=SIGTERM,
         )
         self.processes[process] = Process(held, guarded.launch(folder, program))
@@ -117,9 +120,15 @@ class Firm:
         """Stop a process as it stands (SIGSTOP): it does nothing, and its connections stay."""
         folder = self.processes[name].guard.folder
         guarded.tell(folder, "freeze")
-        guarded.wait(
-            folder, "frozen", lambda: set(guarded.server_processes(folder).values()) == {"T"}
-        )
+        guarded.wait(folder, "frozen", lambda: self._is_frozen(name))
+
+    async def is_frozen(self, name: str) -> None:
+        """Wait until a service has come to the crashpoint at which it freezes."""
+        await until(lambda: self._is_frozen(name), within=PATIENCE)
+
+    def _is_frozen(self, name: str) -> bool:
+        states = guarded.server_processes(self.processes[name].guard.folder).values()
+        return set(states) == {"T"}
 
     def thaw(self, name: str) -> None:
         """Let a frozen process go on as if nothing had been."""
