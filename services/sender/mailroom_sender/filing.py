@@ -93,8 +93,8 @@ async def _file_batch(
         end_if_cancelled()
         try:
             place = await _file(resources, account, copy, link)
-        except imap.CommandRefused as refused:
-            await _put_off(resources, [copy], str(refused))
+        except (imap.CommandRefused, objects.ObjectFault) as fault:
+            await _put_off(resources, [copy], str(fault))
         except (imap.ImapFailure, NoLogin) as failed:
             # It would meet the others too.
             log.warning("server_unreachable", account=account.name, problem=str(failed))

@@ -52,7 +52,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Unreachable:
-    """The server never heard of this mail: no connection, no TLS, no login, or lost before DATA."""
+    """The server never heard of this mail: no connection, no TLS, no login, lost before DATA, or no
+    bytes to give it."""
 
     problem: str
     code: int | None = None

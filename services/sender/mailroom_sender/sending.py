@@ -145,7 +145,13 @@ async def _try(
     resources: Resource, lease: Lease, account: Account, request: Request, link: _Link
 ) -> None:
     """One try. Raises smtp.NotConnected where the server cannot be reached at all."""
-    mail = await objects.get(resources.objects, request.raw.sha256)
+    try:
+        mail = await objects.get(resources.objects, request.raw.sha256)
+    except objects.ObjectFault as fault:
+        # Other bytes than were accepted are sent to nobody.
+        log.warning("bytes_lost", mail=str(request.mail), problem=str(fault))
+        await _not_sent(resources, account, request, Unreachable(str(fault)))
+        return
     try:
         client, said = await _offer(resources, account, request, mail, link)
     except smtp.Lost as lost:
