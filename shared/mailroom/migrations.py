@@ -15,6 +15,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, text
 
 from mailroom import database
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging import topology
 from mailroom.messaging.migration import create_messaging_tables
 from mailroom.service import Service
@@ -81,4 +82,5 @@ async def declare_topology(owner: OwnerSettings, services: Sequence[Service[Any]
 async def migrate(owner: OwnerSettings, services: Sequence[Service[Any]]) -> None:
     """What `mailroom migrate` does."""
     await migrate_database(owner, services)
+    crashpoint("migrate.database_committed")
     await declare_topology(owner, services)

@@ -20,6 +20,7 @@ import structlog
 from prometheus_client import Counter
 
 from mailroom.contracts import ObjectRef
+from mailroom.crashpoints import crashpoint
 
 log = structlog.get_logger("mailroom.objects")
 
@@ -112,6 +113,7 @@ def _write(store: ObjectStore, pieces: Iterable[bytes]) -> tuple[Path, ObjectRef
 
 
 def _adopt(store: ObjectStore, written: Path, ref: ObjectRef) -> Path:
+    crashpoint("objects.written")
     target = _path(store, ref.sha256)
     if not target.parent.exists():
         target.parent.mkdir(exist_ok=True)

@@ -69,6 +69,7 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
                     await fence(tx, lease)
                     await copies.begin(tx, batch)
             if batch:
+                crashpoint("sender.copies_begun")
                 await _file_batch(resources, lease, account, batch, link)
                 if link.resting:
                     return
@@ -125,6 +126,7 @@ async def _file(resources: Resource, account: Account, copy: Copy, link: _Link) 
         appended = await imap.append(connection, link.folder, mail, date=copy.sent_at)
     except imap.FolderMissing:
         await imap.create_folder(connection, link.folder)
+        crashpoint("sender.folder_created")
         appended = await imap.append(connection, link.folder, mail, date=copy.sent_at)
     return (link.folder, *(appended or (None, None)))
 
@@ -192,3 +194,4 @@ async def _put_off(
             if again is None:
                 UNFILED.inc()
                 log.warning("copy_given_up", mail=str(copy.mail), problem=problem)
+    crashpoint("sender.copies_put_off")

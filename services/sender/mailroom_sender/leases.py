@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
 from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled
@@ -82,6 +83,7 @@ class _Attended:
     rests_until: dict[UUID, float] = field(default_factory=dict)
 
 
+                crashpoint("sender.lease_taken", work)
 async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> None:
     """Run `run` for each account that has something due and that nobody else works for."""
     attended, heard = _Attended(), asyncio.Event()

@@ -97,6 +97,7 @@ async def _recover(resources: Resource, lease: Lease) -> None:
             said = await store.offered(tx, request.mail, request.tries)
             unknown = Unanswered(said, "the sender ended before it stored the answer to DATA")
             await settle_data(tx, resources, account, request, unknown, request.tries)
+    crashpoint("sender.recovered")
 
 
 async def _link(resources: Resource, lease: Lease) -> _Link:
@@ -207,6 +208,7 @@ async def _connect(resources: Resource, account: Account, link: _Link) -> SMTP:
     link.server, link.used = account.smtp, False
     async with begin(resources.engine) as tx:
         await store.server_was_heard(tx, account.id, clock.now())
+    crashpoint("sender.server_heard")
     return link.client
 
 
@@ -261,6 +263,7 @@ async def _store(
 async def _not_sent(resources: Resource, account: Account, request: Request, tried: Try) -> None:
     async with begin(resources.engine) as tx:
         await settle_try(tx, resources, account, request, tried)
+    crashpoint("sender.try_committed")
 
 
 async def _postpone_all(
@@ -271,6 +274,7 @@ async def _postpone_all(
     now, tried = clock.now(), Unreachable(failed.problem, failed.code)
     async with begin(resources.engine) as tx:
         await rest(tx, lease, now + rest_after(refused=failed.is_refusal))
+    crashpoint("sender.rest_committed")
     while True:
         async with begin(resources.engine) as tx:
             mails = await store.due(tx, account.id, now, POSTPONED)

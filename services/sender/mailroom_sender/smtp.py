@@ -26,6 +26,7 @@ from aiosmtplib import (
 )
 
 from mailroom import tls
+from mailroom.crashpoints import crashpoint
 from mailroom.imap import Login, PlaintextRefused, connect_failure
 from mailroom_sender.outcomes import Reply
 
@@ -127,6 +128,7 @@ async def offer(
         except SMTPSenderRefused as refused:
             reply = _unless_closing(client, refused)
             return dict.fromkeys(recipients, reply)
+        crashpoint("sender.mail_answered")
         for address in recipients:
             try:
                 response = await client.rcpt(address)
@@ -136,6 +138,7 @@ async def offer(
     except SMTPException as failed:
         abort(client)
         raise Lost(f"connection lost before DATA: {said(str(failed.message))}") from None
+    crashpoint("sender.recipients_answered")
     return replies
 
 

@@ -23,6 +23,7 @@ from prometheus_client import Counter, Histogram
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
+from mailroom.database import may_idle
 from mailroom.messaging import backlog, dead, failures, outbox, parked, pruning, relay
 from mailroom.messaging.addresses import HEARTBEAT, check_user
 from mailroom.messaging.admission import Delivery, Misfit, admit, delivery, origin, presumed_origin
@@ -193,9 +194,10 @@ async def _handle(at: _Consumer, events: Sequence[Received[Any]]) -> set[int]:
         if new:
             async with asyncio.timeout(HANDLE_WITHIN):
                 outgoing = await at.subscription.handler(tx, new, resources)
+        crashpoint("handler.ids_taken", at.queue)
             await outbox.add(tx, resources.messaging, outgoing)
-            crashpoint("handler.done")
-    crashpoint("handler.committed")
+            crashpoint("handler.done", at.queue)
+    crashpoint("handler.committed", at.queue)
     return {id(event) for event in new}
 
 
@@ -215,11 +217,13 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
         case failures.Park(reason):
             why = parked.Why(reason, parked.trace_of(error))
             async with recording(engine) as tx:
+            crashpoint("handler.retry_committed", at.queue)
                 await parked.park(tx, tables, fit.given, by, why, moment)
             parked.PARKED.labels(at.service.name, at.queue).inc()
             _tell(at, "parked", fit.given, started, reason=reason, tries=tries)
 
 
+            crashpoint("handler.park_committed", at.queue)
 async def _park_misfit(at: _Consumer, given: Delivery, misfit: Misfit) -> None:
     """Park a message that is no event of this queue, and tell its publisher once."""
     started = time.perf_counter()
@@ -240,6 +244,7 @@ async def _park_misfit(at: _Consumer, given: Delivery, misfit: Misfit) -> None:
     _tell(at, "parked", given, started, reason=misfit.reason, tries=by.tries)
 
 
+    crashpoint("handler.misfit_committed", at.queue)
 def _tell(at: _Consumer, outcome: str, given: Delivery, started: float, **more: object) -> None:
     """The one line that each message gets."""
     OUTCOMES.labels(at.queue, outcome).inc()

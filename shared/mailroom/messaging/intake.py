@@ -16,6 +16,7 @@ import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
 from aio_pika.exceptions import AMQPError
 
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, to_its_end
 
 log = structlog.get_logger("mailroom.messaging")
@@ -89,6 +90,7 @@ async def _consume(
                 batch = await _take(arrived, size)
                 if batch is None:
                     return False
+                crashpoint("intake.taken", queue.name)
                 last_tag = await to_its_end(_settle(batch, last_tag, settle))
                 if until_new and not batch[-1].redelivered:
                     return True

@@ -12,6 +12,7 @@ import click
 
 from mailroom import clock
 from mailroom.cli import Refusal, connected, refuse, run
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging import parked as parked_events
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Service, ServiceUnknown, installed, named
@@ -64,6 +65,7 @@ def replay_command(ids: tuple[str, ...]) -> None:
         service, number = _parse(id_)
         if not run(_replay(service, number)):
             raise _missing(id_)
+        crashpoint("parked.replayed")
         click.echo(f"replayed {id_}")
 
 

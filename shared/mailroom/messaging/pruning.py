@@ -12,6 +12,7 @@ from sqlalchemy import func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailroom import clock
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging.consumed import KEPT_BEYOND_RETENTION, forget_some
 from mailroom.messaging.failures import DatabaseAway, describe
 from mailroom.messaging.presence import begin
@@ -44,6 +45,7 @@ async def prune_once(resources: Resources[Any], moment: datetime) -> None:
     functions = getattr(func, tables.schema)
     async with begin(resources.engine) as tx:
         await tx.execute(select(functions.drop_outbox_days(literal(moment - retention))))
+    crashpoint("prune.days_dropped", tables.schema)
     while True:
         async with begin(resources.engine) as tx:
             if not await forget_some(tx, tables, moment - retention - KEPT_BEYOND_RETENTION):

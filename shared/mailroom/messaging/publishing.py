@@ -19,6 +19,7 @@ from aio_pika.exceptions import (
 from aiormq import Channel
 from pamqp.commands import Basic
 
+from mailroom.crashpoints import crashpoint
 from mailroom.messaging.tables import AnyRow
 
 CONFIRM_WITHIN = 10.0
@@ -140,6 +141,7 @@ async def _publish(channel: AbstractChannel, row: AnyRow, user: str) -> None:
         mandatory=row.mandatory,
         wait=False,
     )
+    crashpoint("relay.confirmed", user)
 
 
 def _not_within(seconds: float) -> str:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
+from mailroom.database import may_idle
 from mailroom.messaging import outbox
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
@@ -148,13 +149,15 @@ async def relay_once(
         how = publish_one_by_one if one_by_one else publish
         outcome = await how(connection, list(once.values()), service.name, within)
         if outcome.confirmed:
-            crashpoint("relay.published")
+        crashpoint("relay.claimed", service.name)
+        await may_idle(tx, CONFIRMS_AT_LAST)
+            crashpoint("relay.published", service.name)
             await outbox.make_day(tx, tables, moment)
             await outbox.move_to_sent(tx, tables, outcome.confirmed, moment)
         if outcome.problems:
             attempts = {row.id: row.attempts for row in rows}
             await outbox.postpone(tx, tables, outcome.problems, attempts, moment)
-    crashpoint("relay.moved")
+    crashpoint("relay.moved", service.name)
     _tell(service.name, rows, outcome)
     if outcome.is_stalled:
         raise BrokerStalled(f"{len(outcome.confirmed)} of {len(rows)} confirmed in {within:g} s")
