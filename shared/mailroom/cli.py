@@ -41,7 +41,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 async def connected(of: type[S]) -> AsyncIterator[tuple[AsyncConnection, S]]:
     """One transaction with a service's own role: committed at the end, rolled back on an error."""
     loaded = settings.load(of)
-    connections = database.engine(loaded.database_url, "mailroom command", connections=1)
+    # A person may be asked something meanwhile.
+    connections = database.engine(
+        loaded.database_url, "mailroom command", connections=1, idle_within=600
+    )
     try:
         async with connections.begin() as tx:
             yield tx, loaded

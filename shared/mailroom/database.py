@@ -2,13 +2,14 @@
 
 Invariant: a connection whose server cannot write is dropped, not pooled. After a failover
 SQLAlchemy takes a read-only server for a healthy one (`SELECT 1` passes on a standby), and would
-stay there for days.
+stay there for days. And a process that stands still, or whose machine is gone, keeps no lock:
+PostgreSQL, which by default would wait for it for ever, ends its transaction.
 """
 
 from pydantic_core import Url
-from sqlalchemy import event, make_url
+from sqlalchemy import event, func, make_url, select
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 GONE = frozenset(
     {
@@ -20,12 +21,24 @@ GONE = frozenset(
 )
 """SQLSTATEs after which a connection is of no more use (PostgreSQL manual, appendix A)."""
 
+IDLE = "idle_in_transaction_session_timeout"
+IDLE_WITHIN = 15.0
+"""Seconds that a transaction may wait for its process, where nothing else is said."""
 
-def engine(url: Url, application: str, *, connections: int = 10) -> AsyncEngine:
+
+def engine(
+    url: Url, application: str, *, connections: int = 10, idle_within: float = IDLE_WITHIN
+) -> AsyncEngine:
     """An engine for `postgresql://…`, by asyncpg, with at most `connections` at once.
 
-    `application` is shown in pg_stat_activity. Nothing is connected yet.
+    `application` is shown in pg_stat_activity. Nothing is connected yet. PostgreSQL ends a
+    transaction whose process has said nothing for `idle_within` seconds.
     """
+    server_settings = {
+        "application_name": application,
+        # By default never: a process that is frozen, or whose machine is gone, keeps its locks.
+        IDLE: _milliseconds(idle_within),
+    }
     made = create_async_engine(
         make_url(str(url)).set(drivername="postgresql+asyncpg"),
         pool_size=connections,
@@ -33,10 +46,19 @@ def engine(url: Url, application: str, *, connections: int = 10) -> AsyncEngine:
         pool_timeout=30,
         # By default an error's text, and so the log, has the statement's values: a mail's words.
         hide_parameters=True,
-        connect_args={"timeout": 10, "server_settings": {"application_name": application}},
+        connect_args={"timeout": 10, "server_settings": server_settings},
     )
     event.listen(made.sync_engine, "handle_error", _drop_what_cannot_write)
     return made
+
+
+async def may_idle(tx: AsyncConnection, seconds: float) -> None:
+    """Let this transaction wait for its process for longer than others may."""
+    await tx.execute(select(func.set_config(IDLE, _milliseconds(seconds), True)))  # noqa: FBT003
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
 
 
 def _drop_what_cannot_write(context: ExceptionContext) -> None:

@@ -1,11 +1,12 @@
-"""A connection whose server cannot write, or has gone, is dropped and not pooled."""
+"""A connection whose server cannot write, or has gone, is dropped and not pooled; a process that
+stands still keeps no lock."""
 
 import pytest
 from pydantic_core import Url
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mailroom.database import engine
+from mailroom.database import engine, may_idle
 from tests.installation import OWNER, Database
 
 
@@ -43,6 +44,36 @@ async def test_a_connection_that_the_administrator_ended_is_replaced(database: D
         assert await connection.scalar(text("SELECT 1")) == 1
     await connections.dispose()
     await other.dispose()
+
+
+async def test_a_transaction_whose_process_stands_still_is_ended(database: Database) -> None:
+    """Default overridden: PostgreSQL waits for ever, and what is locked stays locked."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=1, idle_within=0.2)
+    other = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as still:
+        await still.execute(text("CREATE TABLE note (id int)"))
+        await still.commit()
+        await still.execute(text("LOCK TABLE note"))
+        async with other.begin() as tx:
+            await tx.execute(text("SET LOCAL lock_timeout = '10s'"))
+            await tx.execute(text("INSERT INTO note VALUES (1)"))
+        with pytest.raises(DBAPIError) as ended:
+            await still.execute(text("SELECT 1"))
+    assert ended.value.connection_invalidated
+    await connections.dispose()
+    await other.dispose()
+
+
+async def test_only_a_transaction_that_asked_for_it_may_wait_for_longer(database: Database) -> None:
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    limit = text("SELECT current_setting('idle_in_transaction_session_timeout')")
+    async with connections.connect() as connection:
+        async with connection.begin():
+            await may_idle(connection, 600)
+            assert await connection.scalar(limit) == "10min"
+        async with connection.begin():
+            assert await connection.scalar(limit) == "15s"
+    await connections.dispose()
 
 
 async def test_an_error_does_not_tell_the_values_of_its_statement(database: Database) -> None:

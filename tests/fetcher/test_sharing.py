@@ -3,14 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
 from sqlalchemy import update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mailroom import clock, imap, tls
+from mailroom import clock, database, imap, tls
 from mailroom_fetcher import leases, store
 from mailroom_fetcher.bringing import Bringer, bring
 from mailroom_fetcher.budget import Budget
@@ -90,6 +90,53 @@ async def test_a_killed_replica_is_replaced_within_twice_its_lease(office: Offic
             assert time.monotonic() - killed_at < 2 * lease + 1  # and the fetching itself
 
 
+async def test_a_dead_replica_is_replaced_though_the_clock_goes_back_an_hour(
+    office: Office, clock_offset: Callable[[float], None]
+) -> None:
+    account = await add_account(office, "service")
+    async with process(office, "doomed", lease_seconds=1) as doomed:
+        await until(lambda: _held(office, doomed=1), within=20)
+        doomed.kill()
+    clock_offset(-3600)
+    with other_client(office, account) as client:
+        put_mail(client, a_mail("after"))
+    async with replica(office, "heir", lease_seconds=1):
+        await brought(office, 1, within=20)
+
+
+async def test_a_living_replica_keeps_its_accounts_though_the_clock_jumps(
+    office: Office, clock_offset: Callable[[float], None]
+) -> None:
+    for number in range(4):
+        await add_account(office, f"account-{number}")
+    async with replica(office, "one", lease_seconds=1), replica(office, "two", lease_seconds=1):
+        await until(lambda: _held(office, one=2, two=2))
+        before = await holders(office)
+        for jump in (timedelta(days=1), timedelta(hours=-1)):
+            clock_offset(jump.total_seconds())
+            # The first turn may have begun before, and the second is by the new clock.
+            await _all_take_a_turn(office)
+            await _all_take_a_turn(office)
+            assert await holders(office) == before
+
+
+async def test_who_stands_still_while_it_holds_the_lock_does_not_keep_it(office: Office) -> None:
+    """A machine that was paused, or is gone, in the middle of a transaction."""
+    account = await add_account(office, "service")
+    frozen = database.engine(office.resources("").settings.database_url, "frozen", idle_within=0.5)
+    async with office.engine.begin() as tx:
+        await leases.alive(tx, "frozen", clock.now(), timedelta(seconds=1))
+        await leases.claim(tx, "frozen", [account.id], 1)
+    async with frozen.connect() as tx:
+        await leases.hold(tx, Lease(account.id, "frozen"))
+        async with replica(office, "heir", lease_seconds=1):
+            await until(lambda: _held(office, heir=1))
+        with pytest.raises(DBAPIError, match="closed"):
+            await leases.hold(tx, Lease(account.id, "frozen"))
+        await tx.invalidate()
+    await frozen.dispose()
+
+
 async def test_a_holder_whose_lease_was_taken_stops_before_it_writes(office: Office) -> None:
     account = await add_account(office, "service")
     with other_client(office, account) as client:
@@ -101,7 +148,7 @@ async def test_a_holder_whose_lease_was_taken_stops_before_it_writes(office: Off
     opened = await imap.examine(connection, "INBOX")
     async with office.engine.begin() as tx:
         row = await store.folder(tx, account.id, "Elsewhere")
-        await leases.claim(tx, "another", [account.id], 1, clock.now())
+        await leases.claim(tx, "another", [account.id], 1)
     place = Place(account.id, START, row.id, "Elsewhere", "other", opened.uidvalidity)
     bringer = Bringer(office.resources("former"), Budget(10), lease)
     with pytest.raises(LeaseLost):
@@ -177,6 +224,22 @@ async def test_an_account_that_nobody_told_of_is_found(
         clock_offset(31)
         await until(lambda: _held(office, one=1), within=5)
         assert list(await holders(office)) == [account.id]
+
+
+async def _last_signs(office: Office) -> dict[str, datetime]:
+    async with office.engine.begin() as tx:
+        return {row.name: row.alive_until for row in await tx.execute(store.replicas.select())}
+
+
+async def _all_take_a_turn(office: Office) -> None:
+    before = await _last_signs(office)
+
+    async def have_told() -> bool:
+        now = await _last_signs(office)
+        assert now.keys() == before.keys()
+        return all(now[name] != sign for name, sign in before.items())
+
+    await until(have_told)
 
 
 async def _alive(office: Office) -> bool:

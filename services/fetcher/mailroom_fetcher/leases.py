@@ -4,17 +4,17 @@ A replica says that it lives, for the length of a lease; its accounts are held a
 One row is renewed for all of them: two thousand rows every few seconds would be as many dead ones.
 
 Invariant: an account has one holder at a time, and only its holder writes to its ledger: `hold`
-locks the lease in the writing transaction, so that a lease taken over stops the former holder
-whatever the clocks of the two machines say. Clocks decide only how soon it is taken over.
+locks the lease in the writing transaction, so that a lease taken over stops the former holder. No
+two clocks are compared: a replica is dead when another has watched it stand still for a lease.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -61,16 +61,28 @@ async def hold(tx: AsyncConnection, lease: Lease) -> None:
         raise LeaseLost(lease.account)
 
 
-async def alive(tx: AsyncConnection, name: str, now: datetime, length: timedelta) -> int:
-    """Say that this replica lives for the `length` of a lease; how many do."""
+async def alive(
+    tx: AsyncConnection, name: str, now: datetime, length: timedelta
+) -> dict[str, datetime]:
+    """Show that this replica lives; the latest sign of each, by its name.
+
+    The sign is a time, for people to read: until then it lives, by its own clock.
+    """
     statement = insert(replicas).values(name=name, alive_until=now + length)
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=["name"], set_={"alive_until": statement.excluded.alive_until}
         )
     )
-    await tx.execute(delete(replicas).where(replicas.c.alive_until < now))
-    return int((await tx.execute(select(func.count()).select_from(replicas))).scalar_one())
+    return {row.name: row.alive_until for row in await tx.execute(select(replicas))}
+
+
+async def bury(tx: AsyncConnection, dead: Mapping[str, datetime]) -> None:
+    """Forget replicas, unless they have given another sign of life since these."""
+    still = tuple_(replicas.c.name, replicas.c.alive_until).in_(list(dead.items()))
+    # One that is about to give another sign holds its row, and lives.
+    found = select(replicas.c.name).where(still).with_for_update(skip_locked=True)
+    await tx.execute(delete(replicas).where(replicas.c.name.in_(found)))
 
 
 async def held_by(tx: AsyncConnection, holder: str) -> dict[UUID, Held]:
@@ -82,13 +94,13 @@ async def held_by(tx: AsyncConnection, holder: str) -> dict[UUID, Held]:
 
 
 async def claim(
-    tx: AsyncConnection, holder: str, wanted: Sequence[UUID], at_most: int, now: datetime
+    tx: AsyncConnection, holder: str, wanted: Sequence[UUID], at_most: int
 ) -> list[UUID]:
     """Take over up to `at_most` of the wanted accounts that nobody holds, or a dead replica."""
     await tx.execute(
         insert(accounts).on_conflict_do_nothing(), [{"account": one} for one in sorted(wanted)]
     )
-    living = select(replicas.c.name).where(replicas.c.alive_until >= now)
+    living = select(replicas.c.name)
     free = (
         select(accounts.c.account)
         .where(

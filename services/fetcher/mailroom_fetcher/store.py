@@ -50,6 +50,7 @@ replicas = Table(
     "replicas",
     metadata,
     Column("name", Text, primary_key=True),
+    # By its own clock, for people to read: the others watch only whether it changes.
     Column("alive_until", DateTime(timezone=True), nullable=False),
 )
 accounts = Table(
