@@ -83,7 +83,6 @@ class _Attended:
     rests_until: dict[UUID, float] = field(default_factory=dict)
 
 
-                crashpoint("sender.lease_taken", work)
 async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> None:
     """Run `run` for each account that has something due and that nobody else works for."""
     attended, heard = _Attended(), asyncio.Event()
@@ -93,6 +92,7 @@ async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> 
             end_if_cancelled()
             heard.clear()
             for lease in await _take(resources, work, attended):
+                crashpoint("sender.lease_taken", work)
                 attended.held[lease.account] = lease
                 group.create_task(_hold(resources, lease, run, attended))
             await _until(heard, resources.settings.poll_seconds)

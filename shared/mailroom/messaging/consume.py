@@ -23,7 +23,6 @@ from prometheus_client import Counter, Histogram
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
-from mailroom.database import may_idle
 from mailroom.messaging import backlog, dead, failures, outbox, parked, pruning, relay
 from mailroom.messaging.addresses import HEARTBEAT, check_user
 from mailroom.messaging.admission import Delivery, Misfit, admit, delivery, origin, presumed_origin
@@ -191,10 +190,10 @@ async def _handle(at: _Consumer, events: Sequence[Received[Any]]) -> set[int]:
     async with begin(resources.engine) as tx:
         keys = await take_new(tx, resources.messaging, at.queue, by_key, clock.now())
         new = [event for event in events if by_key[key(event)] is event and key(event) in keys]
+        crashpoint("handler.ids_taken", at.queue)
         if new:
             async with asyncio.timeout(HANDLE_WITHIN):
                 outgoing = await at.subscription.handler(tx, new, resources)
-        crashpoint("handler.ids_taken", at.queue)
             await outbox.add(tx, resources.messaging, outgoing)
             crashpoint("handler.done", at.queue)
     crashpoint("handler.committed", at.queue)
@@ -212,18 +211,18 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
         case failures.Retry(reason, after, asks):
             async with recording(engine) as tx:
                 await outbox.add_again(tx, tables, at.service.name, fit.given, by, moment + after)
+            crashpoint("handler.retry_committed", at.queue)
                 await outbox.add(tx, tables, asks)
             _tell(at, "retried", fit.given, started, reason=reason, tries=tries)
         case failures.Park(reason):
             why = parked.Why(reason, parked.trace_of(error))
             async with recording(engine) as tx:
-            crashpoint("handler.retry_committed", at.queue)
                 await parked.park(tx, tables, fit.given, by, why, moment)
+            crashpoint("handler.park_committed", at.queue)
             parked.PARKED.labels(at.service.name, at.queue).inc()
             _tell(at, "parked", fit.given, started, reason=reason, tries=tries)
 
 
-            crashpoint("handler.park_committed", at.queue)
 async def _park_misfit(at: _Consumer, given: Delivery, misfit: Misfit) -> None:
     """Park a message that is no event of this queue, and tell its publisher once."""
     started = time.perf_counter()
@@ -240,11 +239,11 @@ async def _park_misfit(at: _Consumer, given: Delivery, misfit: Misfit) -> None:
                 errors=misfit.errors,
             )
             await outbox.add(tx, tables, refuse(refused))
+    crashpoint("handler.misfit_committed", at.queue)
     parked.PARKED.labels(at.service.name, at.queue).inc()
     _tell(at, "parked", given, started, reason=misfit.reason, tries=by.tries)
 
 
-    crashpoint("handler.misfit_committed", at.queue)
 def _tell(at: _Consumer, outcome: str, given: Delivery, started: float, **more: object) -> None:
     """The one line that each message gets."""
     OUTCOMES.labels(at.queue, outcome).inc()

@@ -15,8 +15,8 @@ import aio_pika
 import structlog
 
 from mailroom import clock
-from mailroom.messaging import parked
 from mailroom.crashpoints import crashpoint
+from mailroom.messaging import parked
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.admission import Delivery, delivery, presumed_origin
 from mailroom.messaging.failures import DatabaseAway
@@ -51,8 +51,7 @@ async def _park_all(service: Service[Any], resources: Resources[Any], messages: 
     async with recording(resources.engine) as tx:
         for given in dead:
             by = presumed_origin(given, service.name)
-            why = parked.Why(reason(given))
-            await parked.park(tx, resources.messaging, given, by, why, moment)
+            await parked.park(tx, resources.messaging, given, by, parked.Why(_REASON), moment)
     crashpoint("drain.committed", service.name)
     for given in dead:
         parked.PARKED.labels(service.name, given.queue).inc()

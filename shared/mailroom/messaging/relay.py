@@ -24,7 +24,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
-from mailroom.database import may_idle
 from mailroom.messaging import outbox
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
@@ -145,12 +144,11 @@ async def relay_once(
         rows = await outbox.claim(tx, tables, moment, WINDOW)
         if not rows:
             return 0
+        crashpoint("relay.claimed", service.name)
         once = {row.event_id: row for row in rows}
         how = publish_one_by_one if one_by_one else publish
         outcome = await how(connection, list(once.values()), service.name, within)
         if outcome.confirmed:
-        crashpoint("relay.claimed", service.name)
-        await may_idle(tx, CONFIRMS_AT_LAST)
             crashpoint("relay.published", service.name)
             await outbox.make_day(tx, tables, moment)
             await outbox.move_to_sent(tx, tables, outcome.confirmed, moment)
