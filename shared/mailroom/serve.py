@@ -11,13 +11,15 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aio_pika
 import structlog
+from aiormq.exceptions import InvalidFrameError
 from faststream import FastStream
 from faststream.rabbit import RabbitBroker
-from sqlalchemy import text
+from sqlalchemy import func, select
 
 from mailroom import database, http, settings
 from mailroom.messaging import consume
@@ -29,6 +31,8 @@ log = structlog.get_logger("mailroom.serve")
 
 STOP_WITHIN = 10.0
 LOOK_EVERY = 5.0
+LOOK_AGAIN = 1.0
+"""Seconds between looks, while something is missing."""
 LONGEST_PAUSE = 30.0
 
 
@@ -63,9 +67,9 @@ async def run(services: Sequence[Service[Any]]) -> None:
     tasks: list[asyncio.Task[None]] = []
 
     @app.on_startup
-    async def wait_for_brokers() -> None:
+    async def wait_for_servers() -> None:
         tasks.append(asyncio.create_task(http.beat(health)))
-        await asyncio.gather(*(_queues_there(part, health) for part in parts))
+        await asyncio.gather(*(_prepared(part, health) for part in parts))
 
     @app.after_startup
     async def begin() -> None:
@@ -121,27 +125,39 @@ async def _keep_running(service: str, name: str, work: Callable[[], Awaitable[No
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def _queues_there(part: _Running, health: http.Health) -> None:
-    """Wait until the broker answers and `mailroom migrate` has declared this service's queues."""
-    name, pause = f"{part.service.name} broker", 0.5
-    while fault := await _missing(part):
-        if health.not_ready.get(name) != fault:
-            log.warning("waiting_for_broker", service=part.service.name, problem=fault)
-        health.not_ready[name] = fault
+async def _prepared(part: _Running, health: http.Health) -> None:
+    """Wait until broker and database answer, and `mailroom migrate` has prepared them."""
+    name = part.service.name
+    await asyncio.gather(
+        _wait_for(f"{name} broker", partial(_broker_fault, part), health),
+        _wait_for(f"{name} database", partial(_database_fault, part), health),
+    )
+
+
+async def _wait_for(what: str, fault_of: Callable[[], Awaitable[str]], health: http.Health) -> None:
+    pause = 0.5
+    while fault := await fault_of():
+        if health.not_ready.get(what) != fault:
+            log.warning("waits_to_start", waits_for=what, problem=fault)
+        health.not_ready[what] = fault
         await asyncio.sleep(pause)
         pause = min(pause * 2, LOOK_EVERY)
-    health.not_ready.pop(name, None)
+    health.not_ready.pop(what, None)
 
 
-async def _missing(part: _Running) -> str:
+async def _broker_fault(part: _Running) -> str:
+    url = part.resources.settings.broker_url
     try:
-        connection = await aio_pika.connect(str(part.resources.settings.broker_url), timeout=10)
-        async with connection:
+        async with await aio_pika.connect(str(url), timeout=10) as connection:
             for queue in consume.queues(part.service):
                 channel = await connection.channel()
                 await channel.declare_queue(queue, passive=True)
     except aio_pika.exceptions.ChannelNotFoundEntity as missing:
         return f"{missing}: run `mailroom migrate`"
+    except InvalidFrameError:
+        # All that aiormq has to say when RabbitMQ does not open the vhost.
+        vhost = (url.path or "/")[1:] or "/"
+        return f"RabbitMQ refuses vhost {vhost!r}: import what `mailroom topology` prints"
     except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as failed:
         return str(failed) or type(failed).__name__
     return ""
@@ -150,11 +166,18 @@ async def _missing(part: _Running) -> str:
 async def _look(parts: Sequence[_Running], health: http.Health) -> None:
     """Keep /readyz true: look at each broker and database every few seconds, for ever."""
     while True:
-        for part in parts:
-            connected = await part.broker.ping(timeout=LOOK_EVERY)
-            _tell(health, f"{part.service.name} broker", "" if connected else "no connection")
-            _tell(health, f"{part.service.name} database", await _database_fault(part))
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.gather(*(_look_at(part, health) for part in parts))
+        # Whoever waits for the return of one hears of it at once.
+        await asyncio.sleep(LOOK_AGAIN if health.not_ready else LOOK_EVERY)
+
+
+async def _look_at(part: _Running, health: http.Health) -> None:
+    name = part.service.name
+    connected, fault = await asyncio.gather(
+        part.broker.ping(timeout=LOOK_AGAIN), _database_fault(part)
+    )
+    _tell(health, f"{name} broker", "" if connected else "no connection")
+    _tell(health, f"{name} database", fault)
 
 
 def _tell(health: http.Health, part: str, fault: str) -> None:
@@ -165,9 +188,16 @@ def _tell(health: http.Health, part: str, fault: str) -> None:
 
 
 async def _database_fault(part: _Running) -> str:
+    table = part.resources.messaging.outbox.fullname
     try:
         async with asyncio.timeout(LOOK_EVERY), part.resources.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+            query = select(
+                func.to_regclass(table).is_not(None), func.current_setting("transaction_read_only")
+            )
+            is_there, read_only = (await connection.execute(query)).one()
     except Exception as failed:  # noqa: BLE001 -- whatever it is, it is what /readyz must tell
         return str(failed).partition("\n")[0] or type(failed).__name__
-    return ""
+    if read_only == "on":
+        # A standby answers as if nothing were.
+        return "PostgreSQL is read-only"
+    return "" if is_there else f"no table {table}: run `mailroom migrate`"
