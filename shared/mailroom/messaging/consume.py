@@ -211,8 +211,8 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
         case failures.Retry(reason, after, asks):
             async with recording(engine) as tx:
                 await outbox.add_again(tx, tables, at.service.name, fit.given, by, moment + after)
-            crashpoint("handler.retry_committed", at.queue)
                 await outbox.add(tx, tables, asks)
+            crashpoint("handler.retry_committed", at.queue)
             _tell(at, "retried", fit.given, started, reason=reason, tries=tries)
         case failures.Park(reason):
             why = parked.Why(reason, parked.trace_of(error))
