@@ -26,6 +26,7 @@ from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
 from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled
 from mailroom.service import Resources
+from mailroom.standstill import Seen, watched
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import copies, leases, requests
 from mailroom_sender.waking import listen
@@ -60,16 +61,6 @@ class Lease:
     running: asyncio.Timeout | None = None
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A lease as it was when it was last seen to change. Times are monotonic."""
-
-    holder: str | None
-    beat: int
-    since: float
-    looked: float
-
-
 Run = Callable[[Resources[SenderSettings], Lease], Awaitable[None]]
 """Work for one account; returns when there has been nothing to do for a while."""
 
@@ -96,28 +87,6 @@ async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> 
                 attended.held[lease.account] = lease
                 group.create_task(_hold(resources, lease, run, attended))
             await _until(heard, resources.settings.poll_seconds)
-
-
-def watched(
-    seen: Seen | None, holder: str | None, beat: int, now: float, lease_seconds: float
-) -> Seen:
-    """What is known of a lease after looking again.
-
-    Whoever could not look for a while (the database was away) could not see it renewed either, and
-    watches anew.
-    """
-    if (
-        seen is None
-        or (seen.holder, seen.beat) != (holder, beat)
-        or now - seen.looked > lease_seconds
-    ):
-        return Seen(holder, beat, since=now, looked=now)
-    return Seen(holder, beat, seen.since, looked=now)
-
-
-def is_free(seen: Seen, lease_seconds: float) -> bool:
-    """Whether a lease is nobody's, or was not renewed while watched for `lease_seconds`."""
-    return seen.holder is None or seen.looked - seen.since > lease_seconds
 
 
 async def fence(tx: AsyncConnection, lease: Lease) -> None:
@@ -186,11 +155,12 @@ async def _take(
                 if account in attended.held:
                     attended.held[account].wake.set()
                     continue
-                seen = watched(attended.seen.get(account), holder, beat, now, limit)
+                seen = watched(attended.seen.get(account), (holder, beat), now, limit)
                 attended.seen[account] = seen
-                if is_free(seen, limit) and attended.rests_until.get(account, 0) < now:
+                is_free = holder is None or seen.stands_still(limit)
+                if is_free and attended.rests_until.get(account, 0) < now:
                     lease = Lease(account, work, resources.replica, now + limit)
-                    if await _grab(tx, lease, seen):
+                    if await _grab(tx, lease, holder, beat):
                         taken.append(lease)
     except Exception as error:
         if not database_is_away(error):
@@ -220,15 +190,14 @@ async def _due(
     return [(row.account, row.holder, row.beat) for row in rows]
 
 
-async def _grab(tx: AsyncConnection, lease: Lease, seen: Seen) -> bool:
+async def _grab(tx: AsyncConnection, lease: Lease, holder: str | None, beat: int) -> bool:
+    """Take a lease as it was seen, unless it has changed, or somebody has locked it."""
+    this = (leases.c.account == lease.account) & (leases.c.work == lease.work)
+    unchanged = leases.c.holder.is_not_distinct_from(holder) & (leases.c.beat == beat)
+    seen = select(leases.c.account).where(this, unchanged).with_for_update(skip_locked=True)
     grabbed = await tx.execute(
         update(leases)
-        .where(
-            leases.c.account == lease.account,
-            leases.c.work == lease.work,
-            leases.c.holder.is_not_distinct_from(seen.holder),
-            leases.c.beat == seen.beat,
-        )
+        .where(this, leases.c.account.in_(seen))
         .values(holder=lease.holder, beat=leases.c.beat + 1)
     )
     return grabbed.rowcount == 1
