@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test servers lint types format contracts check lock packages clean
+.PHONY: help demo smoke test test-faults test-long servers lint types format contracts check lock packages clean
 
 # The first that is new enough.
 PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
@@ -12,9 +12,11 @@ PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 pyt
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-input
 ARGS ?=
+ROUNDS ?= 300
+SEED ?= $(shell date +%s)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: packages .venv/ready ## real servers in a folder of its own, and a story played on them; Ctrl-C ends it
 	@$(BIN)/python -m deploy.local demo $(ARGS)
@@ -24,6 +26,13 @@ smoke: packages .venv/ready ## the same story without a terminal; fails if a lin
 
 test: packages .venv/ready ## all tests on real servers; some: make test ARGS="tests/router -k rule"
 	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+
+test-faults: packages .venv/ready ## every plug pulled at every place; `make test` has one case of each kind
+	@$(BIN)/pytest -n 3 --dist worksteal -m 'fault or matrix' $(ARGS)
+
+test-long: packages .venv/ready ## rounds of 300 mails with faults by chance: make test-long ROUNDS=300 SEED=1
+	@echo 'SEED=$(SEED) ROUNDS=$(ROUNDS); a round again, by its own seed N: make test-long SEED=N ROUNDS=1'
+	@MAILROOM_SEED=$(SEED) MAILROOM_ROUNDS=$(ROUNDS) $(BIN)/pytest -n 2 -m long $(ARGS)
 
 servers: packages .venv/ready ## private RabbitMQ, PostgreSQL, Dovecot and Postfix to try things on, until Ctrl-C
 	@$(BIN)/python -m deploy.local servers $(ARGS)

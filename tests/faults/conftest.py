@@ -5,20 +5,22 @@ Invariant: a test that disturbs a server takes the firm whose servers no other t
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
 
 from deploy import local
-from deploy.local import operating
+from deploy.local import guarded, operating
 from deploy.local.operating import Operated
 from mailroom.messaging import topology
 from tests.faults.firm import Firm, working
 from tests.faults.lines import OwnServers, own_servers
+from tests.faults.mails import Dialogue
 from tests.installation import (
     OWNER,
     PUBLISHERS,
@@ -28,6 +30,29 @@ from tests.installation import (
     installed_services,
     passwords,
 )
+
+_OWN_TEMPLATE = "mailroom"
+_LINES = 60
+"""Of each service's log, what a failed test shows."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `make test-faults` runs, beside what is marked `matrix` anywhere."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.fault)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the services of a firm said, where a test with one has failed."""
+    report = yield
+    firms = [each for each in getattr(item, "funcargs", {}).values() if isinstance(each, Firm)]
+    if report.failed and firms:
+        for name, process in sorted(firms[0].processes.items()):
+            log = (process.guard.folder / guarded.LOG).read_text(errors="replace")
+            report.sections.append((f"log of {name}", "\n".join(log.splitlines()[-_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -93,27 +118,63 @@ def own() -> Iterator[OwnServers]:
 
 
 @pytest.fixture(scope="session")
-def own_firm(own: OwnServers) -> Iterator[Firm]:
-    """A firm that reaches its own servers through their proxies; none of its services runs.
+def own_installation(own: OwnServers) -> Operated:
+    """What all firms on these servers share. Nobody works on its database: it is their template."""
+    return operating.prepared(own.servers)
 
-    Accounts are read and sent from in plain text, so that a proxy sees what is said.
+
+@pytest.fixture(scope="session")
+def own_firm(own: OwnServers, own_installation: Operated) -> Iterator[Firm]:
+    """A firm that reaches its own servers through their proxies; none of its services runs."""
+    with exposed_firm(own, own_installation, "mailroom_own") as firm:
+        yield firm
+
+
+@contextmanager
+def exposed_firm(own: OwnServers, shared: Operated, name: str) -> Iterator[Firm]:
+    """A firm with a database of this name, at the end of the lines to a worker's own servers.
+
+    Accounts are read and sent from in plain text, so that a proxy sees what is said. All share the
+    vhost, declared long before: RabbitMQ 3.10.8 killed soon after a declaration may lose a queue.
     """
-    it = operating.prepared(own.servers)
-    environment = own.through_proxies(it.environment)
+    folder = own.servers.folder / name
+    folder.mkdir(mode=0o700)
+    local.create_database(own.servers, name, _OWN_TEMPLATE)
+    environment = {
+        variable: value.removesuffix(_OWN_TEMPLATE) + name if "_DATABASE_" in variable else value
+        for variable, value in own.through_proxies(shared.environment).items()
+    }
+    environment["MAILROOM_OBJECTS"] = str(folder / "objects")
+    it = Operated(own.servers, folder, environment)
     mail = (
         f"imap+plain://{{user}}@127.0.0.1:{own.imap.port}",
         f"smtp+plain://{{user}}@127.0.0.1:{own.smtp.port}",
     )
-    database = Database(own.servers.postgresql, "mailroom")
-    with working(_for_tests(Operated(it.servers, it.folder, environment)), database, *mail) as firm:
+    with working(_for_tests(it), Database(own.servers.postgresql, name), *mail) as firm:
         yield firm
+
+
+@pytest.fixture
+def healed(own: OwnServers, own_firm: Firm) -> Iterator[Firm]:
+    """The firm on its own servers, all of which run; and they do again afterwards."""
+    own.heal()
+    own_firm.start_missing()
+    yield own_firm
+    own.heal()
+
+
+@pytest.fixture(scope="session")
+def opened() -> list[Dialogue]:
+    """A ticket of the firm on its own servers that a case has left in order, for the next one."""
+    return []
 
 
 def _for_tests(it: Operated) -> Operated:
     settings = {
         "MAILROOM_HTTP": "127.0.0.1:0",
         "MAILROOM_CLOCK_OFFSET_FILE": str(it.folder / "offset"),
-        # The sender's leases are waited for by no clock that a test could move, nor are these.
+        # Leases are waited for by no clock that a test could move, nor are these.
+        "MAILROOM_FETCHER_LEASE_SECONDS": "2",
         "MAILROOM_SENDER_LEASE_SECONDS": "2",
         "MAILROOM_SENDER_POLL_SECONDS": "0.25",
         "MAILROOM_SENDER_ANSWER_SECONDS": "5",

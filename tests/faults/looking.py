@@ -13,7 +13,19 @@ from email.message import EmailMessage
 from typing import Any
 
 from pydantic_core import Url
-from sqlalchemy import ARRAY, CompoundSelect, Select, Text, func, literal, or_, select, union_all
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Table,
+    Text,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.selectable import TableValuedAlias
 
@@ -24,7 +36,7 @@ from mailroom.directory.views import ACCOUNTS
 from mailroom.messaging.topology import EXCHANGE, binding_keys, queue_name
 from mailroom_fetcher.store import arrivals, folders
 from mailroom_router.store import arrival
-from mailroom_sender.tables import copies, requests
+from mailroom_sender.tables import copies, leases, requests
 from mailroom_ticketing.store import mail, outcome, ticket
 from tests.faults.firm import PATIENCE, Firm
 from tests.faults.model import Answer, Seen
@@ -160,15 +172,28 @@ def _bindings() -> TableValuedAlias:
     return func.unnest(queues, keys).table_valued("queue", "key", name="bound").render_derived()
 
 
-def _unsent() -> Select[Any]:
-    return select(literal("not sent: ") + requests.c.subject, requests.c.due).where(
+def _unsent() -> Select[str, datetime]:
+    waits = select(literal("not sent: ") + requests.c.subject, _due(requests))
+    return _resting(waits.select_from(requests), requests, "send").where(
         requests.c.ended_at.is_(None), requests.c.state != "unknown"
     )
 
 
-def _unfiled() -> Select[Any]:
-    waits = select(literal("not filed: ") + requests.c.subject, copies.c.due)
-    return waits.join_from(copies, requests).where(copies.c.state == "due")
+def _unfiled() -> Select[str, datetime]:
+    waits = select(literal("not filed: ") + requests.c.subject, _due(copies))
+    return _resting(waits.join_from(copies, requests), copies, "file").where(
+        copies.c.state == "due"
+    )
+
+
+def _due(table: Table) -> ColumnElement[datetime]:
+    """When it is tried again: not before the account's server is spoken to again."""
+    return func.greatest(table.c.due, leases.c.rests_until)
+
+
+def _resting(waits: Select[str, datetime], table: Table, work: str) -> Select[str, datetime]:
+    rests = (leases.c.account == table.c.account) & (leases.c.work == work)
+    return waits.outerjoin(leases, rests)
 
 
 async def _ledger(tx: AsyncConnection) -> dict[tuple[str, str], list[int]]:
