@@ -1,3 +1,5 @@
+import errno
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -6,6 +8,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from mailroom.messaging.failures import (
+    PAUSE_FOR_ROOM,
     DatabaseAway,
     GiveBack,
     Park,
@@ -54,7 +57,7 @@ def test_what_says_that_postgresql_is_away_gives_the_batch_back_however_often_it
         of_postgresql(asyncpg.SerializationError),
         of_postgresql(asyncpg.LockNotAvailableError),
         of_postgresql(asyncpg.QueryCanceledError),
-        OSError(28, "No space left on device"),
+        OSError(5, "Input/output error"),
         ObjectMissing("ab" * 32),
         RetryLater("not yet"),
         KeyError("a bug that a rollout mends"),
@@ -64,6 +67,12 @@ def test_what_says_that_postgresql_is_away_gives_the_batch_back_however_often_it
 def test_what_may_pass_is_tried_again_until_the_last_try_and_then_parked(error: Exception) -> None:
     assert decide(error, tries=11, limit=12) == Retry(describe(error), pause(11))
     assert decide(error, tries=12, limit=12) == Park(f"tried 12 times: {describe(error)}")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_parks_no_event_however_long_it_is_full(number: int) -> None:
+    full = OSError(number, os.strerror(number))
+    assert decide(full, tries=99, limit=12) == Retry(describe(full), PAUSE_FOR_ROOM, counts=False)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ from mailroom.settings import ServiceSettings, SettingsRefused
 HEARTBEAT = 15
 """Seconds. aio-pika gives a silent connection up after three: by default that is three minutes."""
 
+CONNECT_WITHIN = 10.0
+"""Seconds until RabbitMQ must have opened a connection."""
+
 
 def broker_address(settings: ServiceSettings, purpose: str) -> str:
     """The broker URL with a heartbeat, and with the name that RabbitMQ shows for the connection."""

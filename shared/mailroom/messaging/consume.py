@@ -24,7 +24,7 @@ from prometheus_client import Counter, Histogram
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
 from mailroom.messaging import backlog, dead, failures, outbox, parked, pruning, relay
-from mailroom.messaging.addresses import HEARTBEAT, check_user
+from mailroom.messaging.addresses import CONNECT_WITHIN, HEARTBEAT, check_user
 from mailroom.messaging.admission import Delivery, Misfit, admit, delivery, origin, presumed_origin
 from mailroom.messaging.consumed import key, take_new
 from mailroom.messaging.envelope import Received
@@ -80,6 +80,8 @@ def broker_for(service: Service[Any], settings: ServiceSettings) -> RabbitBroker
     broker = RabbitBroker(
         str(settings.broker_url),
         client_properties={"heartbeat": HEARTBEAT},
+        # By default it waits for ever where something takes the connection and says nothing.
+        timeout=CONNECT_WITHIN,
         fail_fast=False,
         reconnect_interval=1,
         app_id=service.name,
@@ -208,7 +210,8 @@ async def _sort(at: _Consumer, fit: _Fit, error: Exception, started: float) -> N
     match failures.decide(error, tries, at.resources.settings.tries):
         case failures.GiveBack(reason):
             raise failures.DatabaseAway(reason) from error
-        case failures.Retry(reason, after, asks):
+        case failures.Retry(reason, after, asks, counts):
+            by = by if counts else replace(by, tries=fit.event.tries)
             async with recording(engine) as tx:
                 await outbox.add_again(tx, tables, at.service.name, fit.given, by, moment + after)
                 await outbox.add(tx, tables, asks)

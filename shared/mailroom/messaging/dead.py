@@ -17,7 +17,7 @@ import structlog
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
 from mailroom.messaging import parked
-from mailroom.messaging.addresses import broker_address
+from mailroom.messaging.addresses import CONNECT_WITHIN, broker_address
 from mailroom.messaging.admission import Delivery, delivery, presumed_origin
 from mailroom.messaging.failures import DatabaseAway
 from mailroom.messaging.intake import Messages, consume_for_ever
@@ -34,7 +34,9 @@ _REASON = "delivery_limit: handling it ended the process or its connection each 
 async def drain(service: Service[Any], resources: Resources[Any]) -> None:
     """Park what comes to the service's dead-letter queue, until cancelled."""
     url = broker_address(resources.settings, f"{service.name} drain")
-    connection = await aio_pika.connect_robust(url, fail_fast=False, reconnect_interval=1)
+    connection = await aio_pika.connect_robust(
+        url, timeout=CONNECT_WITHIN, fail_fast=False, reconnect_interval=1
+    )
     async with connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(dead_queue(service.name), passive=True)

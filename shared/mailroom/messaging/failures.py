@@ -5,6 +5,7 @@ be written down, the batch returns to its queue. *Retry*: this event for now, ag
 the own outbox while others pass. *Park*: this event for good, or after its last try.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ from mailroom.messaging.envelope import Outgoing
 
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(hours=1)
+PAUSE_FOR_ROOM = timedelta(seconds=30)
+"""While the object store's disk is full; whatever then comes meets the same."""
 
 _AWAY = frozenset(
     {
@@ -31,6 +34,7 @@ _AWAY_CLASSES = frozenset(
         "58",  # system error: the server's own input and output
     }
 )
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _NEVER_FITS_CLASSES = frozenset(
     {
         "22",  # data exception: a value that no column takes
@@ -80,6 +84,8 @@ class Retry:
     reason: str
     after: timedelta
     asks: Sequence[Outgoing] = ()
+    counts: bool = True
+    """Whether it was one of the event's tries, after the last of which it is parked."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ def decide(error: BaseException, tries: int, limit: int) -> Decision:
         return GiveBack(reason)
     if never_fits(error):
         return Park(reason)
+    if disk_is_full(error):
+        return Retry(reason, PAUSE_FOR_ROOM, counts=False)
     if tries >= limit:
         return Park(f"tried {tries} times: {reason}")
     if not isinstance(error, RetryLater):
@@ -114,6 +122,11 @@ def database_is_away(error: BaseException) -> bool:
         return True
     state = sqlstate(error)
     return state in _AWAY or state[:2] in _AWAY_CLASSES
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether the object store takes nothing: no event's own fault either."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def never_fits(error: BaseException) -> bool:

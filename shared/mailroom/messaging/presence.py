@@ -18,7 +18,8 @@ from mailroom.messaging.tables import MessagingTables
 log = structlog.get_logger("mailroom.messaging")
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 10.0
+LONGEST_PAUSE = 3.0
+"""Seconds: whoever waits for PostgreSQL goes on soon after its return."""
 
 
 @asynccontextmanager

@@ -44,7 +44,8 @@ WINDOW = 200
 POLL = 1.0
 """Seconds between looks for rows that nobody told of: what falls due, and lost notifications."""
 
-LONGEST_PAUSE = 15.0
+LONGEST_PAUSE = 4.0
+"""Seconds: what waits for RabbitMQ goes on soon after its return, however long it was away."""
 _CONNECT_WITHIN = 10.0
 _CLOSE_WITHIN = 2.0
 _WAITED_OUT = (
