@@ -60,6 +60,15 @@ def test_services_may_configure_nothing_and_write_only_what_they_publish() -> No
     assert not re.search(topics["erp"]["write"], "mail.sent")
 
 
+def test_a_service_reads_its_own_queues_and_not_its_retry_exchange() -> None:
+    """Who may read an exchange may bind it: that way leads past the topic permissions."""
+    read = {each["user"]: each["read"] for each in defined()["permissions"]}
+    own = ["desk.order.placed", "desk.mail.send", "dead.desk"]
+    assert all(re.search(read["desk"], name) for name in own)
+    others = ["desk.retry", "desk.order", "dead.shop", "shop.retry", "mailroom", "mailroom.dead"]
+    assert not any(re.search(read["desk"], name) for name in others)
+
+
 def test_passwords_leave_as_hashes_and_a_user_without_one_is_left_out() -> None:
     assert "secret" not in json.dumps(defined())
     assert defined() == defined()

@@ -118,7 +118,7 @@ def definitions(
         ],
         "permissions": [
             _permission(vhost, OWNER, ".*", ".*", ".*"),
-            *(_service_permission(vhost, name) for name in names),
+            *(_service_permission(vhost, service) for service in services),
             *(_permission(vhost, name, _NOTHING, f"^{EXCHANGE}$", _NOTHING) for name in foreign),
         ],
         "topic_permissions": [
@@ -149,11 +149,13 @@ def _permission(vhost: str, user: str, configure: str, write: str, read: str) ->
     return {"user": user, "vhost": vhost, "configure": configure, "write": write, "read": read}
 
 
-def _service_permission(vhost: str, name: str) -> dict[str, str]:
-    own = re.escape(name)
-    write = f"^({EXCHANGE}|{re.escape(retry_exchange(name))})$"
-    read = rf"^({own}\..+|{re.escape(dead_queue(name))})$"
-    return _permission(vhost, name, _NOTHING, write, read)
+def _service_permission(vhost: str, service: Service[Any]) -> dict[str, str]:
+    """Its queues are named one by one: who may also read its retry exchange can bind the exchange
+    of all events to that, and publish there past every topic permission."""
+    write = f"^({EXCHANGE}|{re.escape(retry_exchange(service.name))})$"
+    own = (queue_name(service.name, each.contract) for each in service.subscriptions)
+    queues = "|".join(re.escape(name) for name in (*own, dead_queue(service.name)))
+    return _permission(vhost, service.name, _NOTHING, write, f"^({queues})$")
 
 
 def _may_write(vhost: str, user: str, contracts: Iterable[type[Contract]]) -> dict[str, str]:
