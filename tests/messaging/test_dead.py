@@ -13,7 +13,7 @@ import pytest
 
 from deploy import local
 from mailroom.messaging import topology
-from mailroom.messaging.dead import last_life
+from mailroom.messaging.dead import last_life, reason
 from tests.messaging.test_admission import GOOD
 from tests.messaging.test_consume import deliver, order, parked, taken
 from tests.messaging.test_parked import replay
@@ -71,6 +71,34 @@ def test_a_dead_letter_is_read_as_it_was_on_the_queue_of_its_latest_death() -> N
     given = GOOD.__class__(**(GOOD.__dict__ | from_ | {"headers": {"x-death": [death, older]}}))
     read = last_life(given)
     assert (read.queue, read.exchange, read.routing_key) == ("desk.a", "mailroom", "a")
+
+
+async def test_a_command_that_expired_is_parked_with_that_reason_and_can_be_replayed(
+    world: World,
+) -> None:
+    """A publisher may give a message a time to live; whoever waits for it shall learn of its end."""
+    properties = {"message_id": "e7", "type": "order.placed", "user_id": "shop"}
+    await world.publish("shop", "order.placed.small", order(7), expiration=0, **properties)
+    async with world.running(DESK):
+        (row,) = await parked(world)
+        assert row.reason.startswith("expired: its publisher gave it a time to live")
+        assert (row.queue, row.event_id, row.publisher) == (ORDERS, "e7", "shop")
+        await replay(world, row.id)
+        await taken(world, 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"x-death": [{"reason": "delivery_limit"}, {"reason": "expired"}]}, "delivery_limit: "),
+        ({"x-death": [{"reason": "maxlen"}]}, "maxlen: the broker gave it up"),
+        ({"x-death": "?"}, "the broker gave it up, and does not say why"),
+    ],
+)
+def test_a_dead_letter_is_parked_for_the_reason_of_its_latest_death(
+    headers: dict[str, Any], words: str
+) -> None:
+    assert reason(GOOD.__class__(**(GOOD.__dict__ | {"headers": headers}))).startswith(words)
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-death": "?"}, {"x-death": []}, {"x-death": [{}]}])

@@ -1,4 +1,5 @@
-"""Drains dead letters: events that were delivered again and again, and never answered for.
+"""Drains dead letters: events that were delivered again and again, and never answered for, or that
+were published with a time to live and expired.
 
 Invariant: what the broker gave up becomes a parked row, with the queue that it came from, before it
 leaves `dead.<service>`. The drain has a connection of its own: a message that the client cannot
@@ -28,7 +29,11 @@ from mailroom.service import Resources, Service
 log = structlog.get_logger("mailroom.messaging")
 
 _AT_ONCE = 10
-_REASON = "delivery_limit: handling it ended the process or its connection each time"
+_WHY = {
+    "delivery_limit": "handling it ended the process or its connection each time",
+    "expired": "its publisher gave it a time to live, and it was not taken within that",
+}
+"""What the broker's words for a death mean, in a person's."""
 
 
 async def drain(service: Service[Any], resources: Resources[Any]) -> None:
@@ -53,7 +58,8 @@ async def _park_all(service: Service[Any], resources: Resources[Any], messages: 
     async with recording(resources.engine) as tx:
         for given in dead:
             by = presumed_origin(given, service.name)
-            await parked.park(tx, resources.messaging, given, by, parked.Why(_REASON), moment)
+            why = parked.Why(reason(given))
+            await parked.park(tx, resources.messaging, given, by, why, moment)
     crashpoint("drain.committed", service.name)
     for given in dead:
         parked.PARKED.labels(service.name, given.queue).inc()
@@ -63,7 +69,7 @@ async def _park_all(service: Service[Any], resources: Resources[Any], messages: 
             queue=given.queue,
             event_id=given.key,
             correlation_id=given.correlation_id,
-            reason=_REASON,
+            reason=reason(given),
         )
 
 
@@ -73,6 +79,14 @@ def last_life(given: Delivery) -> Delivery:
         case {"x-death": [{"queue": str(queue), "exchange": str(exchange), **rest}, *_]}:
             return replace(given, queue=queue, exchange=exchange, routing_key=_first_key(rest))
     return replace(given, queue=given.queue or "unknown")
+
+
+def reason(given: Delivery) -> str:
+    """Why the broker gave a dead letter up, at its latest death."""
+    match given.headers:
+        case {"x-death": [{"reason": str(word)}, *_]}:
+            return f"{word}: {_WHY.get(word, 'the broker gave it up')}"
+    return "the broker gave it up, and does not say why"
 
 
 def _first_key(death: Mapping[Any, Any]) -> str:
