@@ -6,10 +6,14 @@ stay there for days. And a process that stands still, or whose machine is gone, 
 PostgreSQL, which by default would wait for it for ever, ends its transaction.
 """
 
+import socket
+
 from pydantic_core import Url
 from sqlalchemy import event, func, make_url, select
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 GONE = frozenset(
     {
@@ -20,6 +24,14 @@ GONE = frozenset(
     }
 )
 """SQLSTATEs after which a connection is of no more use (PostgreSQL manual, appendix A)."""
+
+DEAD_LINE = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 4,
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
+"""A connection is given up half a minute after its server's machine was last heard (tcp(7))."""
 
 IDLE = "idle_in_transaction_session_timeout"
 IDLE_WITHIN = 15.0
@@ -49,6 +61,7 @@ def engine(
         connect_args={"timeout": 10, "server_settings": server_settings},
     )
     event.listen(made.sync_engine, "handle_error", _drop_what_cannot_write)
+    event.listen(made.sync_engine, "connect", _notice_a_dead_line)
     return made
 
 
@@ -64,6 +77,15 @@ def _milliseconds(seconds: float) -> str:
 def _drop_what_cannot_write(context: ExceptionContext) -> None:
     if getattr(context.original_exception, "sqlstate", None) in GONE:
         context.is_disconnect = True
+
+
+def _notice_a_dead_line(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # asyncpg leaves it at the system's: a query under way when the server's machine, or the line to
+    # it, is gone would wait for a quarter of an hour, or for two hours.
+    line = connection.driver_connection._transport.get_extra_info("socket")  # noqa: SLF001
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in DEAD_LINE.items():
+        line.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def schema_of(service: str) -> str:

@@ -1,12 +1,14 @@
 """A connection whose server cannot write, or has gone, is dropped and not pooled; a process that
 stands still keeps no lock."""
 
+import socket
+
 import pytest
 from pydantic_core import Url
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mailroom.database import engine, may_idle
+from mailroom.database import DEAD_LINE, engine, may_idle
 from tests.installation import OWNER, Database
 
 
@@ -84,3 +86,20 @@ async def test_an_error_does_not_tell_the_values_of_its_statement(database: Data
             await connection.execute(text("SELECT 1/0, CAST(:word AS text)"), {"word": "Geheim"})
     assert "Geheim" not in str(failed.value)
     await connections.dispose()
+
+
+async def test_a_line_that_is_dead_is_given_up_within_half_a_minute(database: Database) -> None:
+    """Default overridden: asyncpg leaves it to the system, which waits for a quarter of an hour for
+    an answer to what it sent, and sends nothing for two hours where it waits for an answer."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        line = driver._transport.get_extra_info("socket")
+        assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        found = {each: line.getsockopt(socket.IPPROTO_TCP, each) for each in DEAD_LINE}
+    await connections.dispose()
+    assert found == DEAD_LINE
+    silence = found[socket.TCP_KEEPINTVL] * found[socket.TCP_KEEPCNT]
+    assert found[socket.TCP_KEEPIDLE] + silence <= 30
+    assert found[socket.TCP_USER_TIMEOUT] <= 30_000
