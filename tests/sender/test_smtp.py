@@ -6,18 +6,20 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from aiosmtplib import SMTP
 
 from deploy import local
+from deploy.local import tls as certificates
 from mailroom import tls
 from mailroom.imap import Login
 from mailroom_sender import smtp
 from mailroom_sender.outcomes import Reply
 from tests.local.mail import PASSWORD
 from tests.sender.office import mailbox, mails_in
-from tests.sender.wire import Wire, wire
+from tests.sender.wire import AtEnd, Wire, wire
 from tests.waiting import until
 
 SENDER, ANNA = "office@example.com", "anna@example.com"
@@ -73,6 +75,24 @@ async def test_a_wrong_password_is_tried_once_and_not_by_every_method(
         failed = await refused(login)
     assert (failed.code, logins) == (535, 1)
     assert f"wrong user or password for {SENDER}" in failed.problem
+
+
+async def test_a_login_that_fails_for_now_does_not_blame_the_password(
+    servers: local.Servers,
+) -> None:
+    """RFC 4954 section 6: a server whose own directory of users is away says 454."""
+
+    def answer(command: bytes) -> bytes | None:
+        if command.startswith(b"EHLO"):
+            return b"250-wire\r\n250 AUTH PLAIN\r\n"
+        return b"454 4.7.0 later\r\n" if command.startswith(b"AUTH") else None
+
+    async with wire(servers.postfix.host, servers.postfix.smtp) as line:
+        line.answer = answer
+        failed = await refused(Login("127.0.0.1", line.port, "none", SENDER, PASSWORD))
+    assert (failed.code, failed.is_refusal) == (454, False)
+    assert "not possible just now" in failed.problem
+    assert "wrong" not in failed.problem
 
 
 async def test_a_password_goes_in_plain_text_to_the_loopback_alone() -> None:
@@ -155,22 +175,39 @@ async def test_a_refused_sender_is_said_of_every_recipient(servers: local.Server
     assert said == dict.fromkeys([ANNA, SENDER], Reply(553, "5.7.1 no"))
 
 
-async def test_what_is_cancelled_in_the_middle_of_data_does_not_go_on_leaving(
-    servers: local.Servers,
+@pytest.mark.parametrize("mode", ["none", "implicit"])
+async def test_what_is_cancelled_in_the_middle_of_data_does_not_go_on_leaving_and_that_is_known(
+    servers: local.Servers, mode: Literal["none", "implicit"]
 ) -> None:
     large = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n" * 2_000_000
-    async with stalling() as (port, received):
-        client = await connected(stranger(port))
+    context = tls_server(servers) if mode == "implicit" else None
+    async with stalling(context) as (port, received):
+        login = Login("127.0.0.1", port, mode, "", "")
+        client = await connected(login, tls.client_context(servers.ca_file))
         assert client.transport
         few_in_the_kernel(client.transport.get_extra_info("socket"))
         sending = asyncio.create_task(smtp.deliver(client, large, 60))
         await received.begun.wait()
         sending.cancel()
         await asyncio.wait({sending})
-        assert sending.cancelled()
+        assert isinstance(sending.exception(), smtp.BrokenOff)
         got = await received.rest()
     assert len(got) < len(large)
     assert not got.endswith(b".\r\n")
+
+
+async def test_what_is_cancelled_when_its_end_has_left_is_not_known(
+    servers: local.Servers,
+) -> None:
+    async with wire(servers.postfix.host, servers.postfix.smtp) as line:
+        line.at_end = AtEnd.HOLD
+        client = await connected(stranger(line.port))
+        await smtp.offer(client, SENDER, [ANNA], MAIL)
+        sending = asyncio.create_task(smtp.deliver(client, MAIL, 60))
+        await line.ended.wait()
+        sending.cancel()
+        await asyncio.wait({sending})
+        assert sending.cancelled()
 
 
 END_OF_DATA = {
@@ -236,6 +273,12 @@ async def greeting_with(greeting: bytes | None) -> AsyncIterator[int]:
             writer.close()
 
 
+def tls_server(servers: local.Servers) -> ssl.SSLContext:
+    folder, context = servers.folder / "tls", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / certificates.CERTIFICATE, folder / certificates.KEY)
+    return context
+
+
 @dataclass
 class Received:
     """What a server got of a mail."""
@@ -259,7 +302,9 @@ def few_in_the_kernel(connection: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def stalling() -> AsyncIterator[tuple[int, Received]]:
+async def stalling(
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[tuple[int, Received]]:
     """A server that stops reading in the middle of a mail."""
     received = Received()
 
@@ -279,7 +324,7 @@ async def stalling() -> AsyncIterator[tuple[int, Received]]:
 
     listening = socket.create_server(("127.0.0.1", 0))
     few_in_the_kernel(listening)
-    server = await asyncio.start_server(serve, sock=listening)
+    server = await asyncio.start_server(serve, sock=listening, ssl=context)
     try:
         yield listening.getsockname()[1], received
     finally:

@@ -33,6 +33,8 @@ from mailroom_sender.outcomes import Reply
 CLOSING = 421
 """The server closes the connection (RFC 5321 section 3.8): said of it, not of this mail."""
 
+_AN_END = 64
+"""Bytes: the line that ends DATA is among so many last ones, encrypted or not."""
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\uf900-\uffff]+")
 
 
@@ -56,6 +58,17 @@ class Lost(Exception):
 
 class NoAnswer(Exception):
     """DATA began, and its reply did not come, or says nothing: the mail may have left."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+class BrokenOff(Exception):
+    """DATA was broken off before its end had left this process: the server must forget the mail.
+
+    A connection that closes early cancels what it was about (RFC 5321 section 4.1.1.10).
+    """
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -90,12 +103,12 @@ async def connect(login: Login, context: ssl.SSLContext, helo: str, limit: float
         if login.user:
             await _log_in(client, login)
     except SMTPAuthenticationError as refused:
-        problem = (
-            f"{login.endpoint}: wrong user or password for {login.user};"
-            f" the server says: {said(refused.message)}"
-        )
-        abort(client)
+        # RFC 4954 section 6: 454 is the server's own trouble, and says nothing of the password.
         for_good = refused.code >= 500
+        wrong = f"wrong user or password for {login.user}"
+        why = wrong if for_good else "login is not possible just now"
+        problem = f"{login.endpoint}: {why}; the server says: {said(refused.message)}"
+        abort(client)
         raise NotConnected(problem, refused.code, is_refusal=for_good) from None
     except SMTPResponseException as refused:
         problem = f"{login.endpoint}: the server says: {refused.code} {said(refused.message)}"
@@ -145,7 +158,8 @@ async def offer(
 async def deliver(client: SMTP, mail: bytes, limit: float) -> Reply:
     """DATA: give the mail to the recipients who were accepted. `limit` is in seconds.
 
-    Raises NoAnswer. When cancelled, what has not left this process does not leave any more.
+    Raises NoAnswer. When cancelled, what has not left this process does not leave any more; if the
+    end of the mail is among it, BrokenOff is raised instead of CancelledError.
     """
     try:
         response = await client.data(mail, timeout=limit)
@@ -158,7 +172,10 @@ async def deliver(client: SMTP, mail: bytes, limit: float) -> Reply:
         abort(client)
         raise NoAnswer(f"no answer to DATA: {said(str(failed.message))}") from None
     except asyncio.CancelledError:
+        rest = _unsent(client)
         abort(client)
+        if rest >= _AN_END:
+            raise BrokenOff(f"broken off with {rest} bytes still to send") from None
         raise
     return Reply(response.code, said(response.message))
 
@@ -184,6 +201,14 @@ def abort(client: SMTP) -> None:
     if isinstance(client.transport, asyncio.WriteTransport):
         client.transport.abort()
     client.close()
+
+
+def _unsent(client: SMTP) -> int:
+    """Bytes that the system has not taken yet. Under TLS asyncio shows those before encryption."""
+    shown = client.transport
+    beneath = getattr(getattr(shown, "_ssl_protocol", None), "_transport", None)
+    transports = [one for one in (shown, beneath) if isinstance(one, asyncio.WriteTransport)]
+    return sum(one.get_write_buffer_size() for one in transports)
 
 
 async def _log_in(client: SMTP, login: Login) -> None:
