@@ -1,6 +1,7 @@
 """The object store returns a reference only for bytes that are on disk, and only right ones."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -54,6 +55,28 @@ async def test_a_stream_is_stored_as_its_whole(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     ref = await put_stream(store, pieces())
     assert await get(store, ref.sha256) == b"halfand half"
+
+
+@pytest.mark.parametrize("way", ["whole", "in pieces"])
+async def test_bytes_and_their_name_are_on_disk_before_anybody_hears_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Only a power cut would show a sync that is missing, so each one is watched, and made."""
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def watched(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        sync(handle)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a mail"
+
+    store = open_store(str(tmp_path))
+    monkeypatch.setattr(os, "fsync", watched)
+    ref = await (put(store, b"a mail") if way == "whole" else put_stream(store, pieces()))
+    assert [path.parent for path in synced[:1]] == [tmp_path / "new"]
+    assert synced[1:] == [tmp_path, tmp_path / ref.sha256[:2]]
 
 
 def empty(file: Path) -> None:

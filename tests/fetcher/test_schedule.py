@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailroom_fetcher.schedule import SHORTEST, backoff, heartbeat, next_look
+from mailroom_fetcher.schedule import SHORTEST, after_failure, backoff, heartbeat, next_look
 
 OFFICE_HOURS = "*/2 7-18 * * 1-5"
 """Monday to Friday, 7 to 19, every two minutes."""
@@ -58,3 +58,10 @@ def test_pauses_double_and_end_at_the_longest() -> None:
 def test_a_pause_varies_between_half_and_whole(failures: int, chance: float) -> None:
     whole = backoff(failures, 1.0)
     assert whole / 2 <= backoff(failures, chance) <= whole
+
+
+def test_a_refused_password_is_tried_seldom() -> None:
+    """Many servers lock out who guesses."""
+    pauses = [after_failure(failures, 1.0, refused=True) for failures in range(1, 8)]
+    assert pauses == [30, 60, 120, 240, 480, 900, 900]
+    assert after_failure(1, 1.0, refused=False) == 1

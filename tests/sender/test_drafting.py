@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,18 @@ def test_references_end_with_the_mail_that_is_answered_and_stay_few() -> None:
     chain = references(asked(answers={"references": many}), "49@example.com")
     assert (len(chain), chain[0], chain[-1]) == (20, "0@example.com", "49@example.com")
     assert references(asked(), None) == ()
+
+
+@pytest.mark.parametrize(
+    ("auto", "said"),
+    [("none", None), ("replied", "auto-replied"), ("generated", "auto-generated")],
+)
+def test_a_mail_that_nobody_wrote_says_so(auto: str, said: str | None) -> None:
+    """RFC 3834 section 5: so that no other machine answers it."""
+    request = asked(text="a", to=[{"address": "a@example.com"}], auto=auto)
+    made = draft(request, mail_id("erp", "1"), OFFICE, NOON, [], None)
+    assert made.auto_submitted == said
+    assert (f"Auto-Submitted: {said}".encode() in mime.compose(made)) == (said is not None)
 
 
 # Without what is refused anyhow, so that most examples get as far as composing.

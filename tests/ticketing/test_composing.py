@@ -22,6 +22,21 @@ def test_an_acknowledgement_names_number_and_tag_in_text_and_html(queue: object)
         assert "Printer on fire" in (body or "")
 
 
+def test_an_acknowledgements_key_is_made_of_the_mail_and_not_of_the_tickets_number() -> None:
+    """A restored database numbers anew, and a replay must not send again."""
+    first = mail()
+    one, again = ticket(), ticket()
+    again.number = 18
+    keys = {acknowledgement(each, first, RING).idempotency_key for each in (one, again)}
+    assert keys == {f"ack:{first.id}"}
+    assert acknowledgement(ticket(), mail(), RING).idempotency_key not in keys
+
+
+def test_an_acknowledgement_says_that_a_machine_wrote_it_and_a_reply_that_a_person_did() -> None:
+    assert acknowledgement(ticket(), mail(), RING).auto == "replied"
+    assert reply(ticket(), "a", (), None, RING, None).auto == "none"
+
+
 def test_html_in_a_subject_is_escaped_in_html_and_left_alone_in_text() -> None:
     """Jinja2's own default escapes nothing."""
     send = acknowledgement(ticket(subject="<img src=x> & more"), mail(), RING)

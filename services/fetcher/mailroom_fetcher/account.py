@@ -25,7 +25,7 @@ from mailroom_fetcher.bringing import Bringer
 from mailroom_fetcher.budget import Budget
 from mailroom_fetcher.folders import Watch, folders_of, look, reconcile, watch
 from mailroom_fetcher.ledger import ParkedMail
-from mailroom_fetcher.schedule import backoff, heartbeat, next_look
+from mailroom_fetcher.schedule import after_failure, heartbeat, next_look
 from mailroom_fetcher.settings import FetcherSettings
 from mailroom_fetcher.standing import Standing, to_tell, words_for
 
@@ -95,9 +95,7 @@ async def attend(shared: Shared, account: Account, wake: asyncio.Event) -> None:
 async def _failed(here: Attendance, problem: Exception) -> float:
     """Tell a failure; how many seconds to wait."""
     refused = isinstance(problem, imap.LoginRefused)
-    # Many servers lock out who guesses: a refused password is tried seldom.
-    first, longest = (30.0, 900.0) if refused else (1.0, 300.0)
-    pause = backoff(here.failures, random.random(), first, longest)  # noqa: S311 -- jitter
+    pause = after_failure(here.failures, random.random(), refused=refused)  # noqa: S311 -- jitter
     log.warning(
         "account_failing",
         account=here.account.name,

@@ -35,3 +35,11 @@ def backoff(failures: int, chance: float, first: float = 1.0, longest: float = 3
     """
     whole = min(first * 2.0 ** min(failures - 1, 30), longest)
     return whole * (0.5 + chance / 2)
+
+
+def after_failure(failures: int, chance: float, *, refused: bool) -> float:
+    """Seconds to wait after the n-th failure in a row; long ones after a `refused` password.
+
+    Many servers lock out who guesses.
+    """
+    return backoff(failures, chance, 30.0, 900.0) if refused else backoff(failures, chance)
