@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +28,8 @@ log = structlog.get_logger("mailroom.objects")
 FAULTS = Counter("mailroom_object_faults", "Reads of objects that failed, by why", ["fault"])
 
 PIECE = 1024 * 1024
+LEFT_BEHIND = 24 * 3600.0
+"""Seconds since a file was last written to that was never finished."""
 
 _REMEDY = "see `mailroom objects check`, or restore it from a backup"
 
@@ -84,8 +87,19 @@ def open_store(location: str) -> ObjectStore:
     root = Path(location.removeprefix("file://"))
     if "://" in str(location) and not location.startswith("file://"):
         raise ValueError(f"object store {location!r}: give the path of a folder, or file:///path")
-    (root / "new").mkdir(parents=True, exist_ok=True)
+    new = root / "new"
+    new.mkdir(parents=True, exist_ok=True)
+    _clear(new)
     return ObjectStore(root)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes were writing: nobody writes a day at one file."""
+    for file in folder.iterdir():
+        # Another process may be clearing it, too.
+        with suppress(FileNotFoundError):
+            if file.stat().st_mtime < time.time() - LEFT_BEHIND:
+                file.unlink()
 
 
 def _path(store: ObjectStore, sha256: str) -> Path:
@@ -125,7 +139,9 @@ def _adopt(store: ObjectStore, written: Path, ref: ObjectRef) -> Path:
             written.rename(target)
         case _:
             _set_aside(store, target)
+            crashpoint("objects.set_aside")
             written.rename(target)
+    crashpoint("objects.renamed")
     return target.parent
 
 
