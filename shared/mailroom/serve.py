@@ -8,28 +8,27 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import aio_pika
 import structlog
+from aio_pika.abc import AbstractRobustConnection
 from aiormq.exceptions import InvalidFrameError
-from faststream import FastStream
 from faststream.rabbit import RabbitBroker
 from sqlalchemy import func, select
 
-from mailroom import database, http, settings
+from mailroom import database, ending, http, settings
 from mailroom.messaging import consume
+from mailroom.messaging.stopping import end_if_cancelled, leave
 from mailroom.objects import open_store
 from mailroom.observability import configure_logs
 from mailroom.service import Resources, Service
 
 log = structlog.get_logger("mailroom.serve")
 
-STOP_WITHIN = 10.0
 LOOK_EVERY = 5.0
 LOOK_AGAIN = 1.0
 """Seconds between looks, while something is missing."""
@@ -57,49 +56,45 @@ def _prepare(service: Service[Any], common: settings.CommonSettings) -> _Running
 
 
 async def run(services: Sequence[Service[Any]]) -> None:
-    """Run services until SIGTERM or SIGINT. Raises SettingsRefused before anything has started."""
+    """Run services until SIGTERM or SIGINT; then this process must end.
+
+    Raises SettingsRefused before anything has started.
+    """
     common = settings.load(settings.CommonSettings)
     configure_logs(common.log_level, common.log_format)
     parts = [_prepare(service, common) for service in services]
     health = http.Health(not_ready={"process": "starting"})
-    # One application for all brokers: of several in one process, only the last hears SIGTERM.
-    app = FastStream(*(part.broker for part in parts), logger=None)
-    tasks: list[asyncio.Task[None]] = []
-
-    @app.on_startup
-    async def wait_for_servers() -> None:
-        tasks.append(asyncio.create_task(http.beat(health)))
-        await asyncio.gather(*(_prepared(part, health) for part in parts))
-
-    @app.after_startup
-    async def begin() -> None:
-        health.not_ready.pop("process", None)
-        for part in parts:
-            tasks.extend(_begin(part))
-        tasks.append(asyncio.create_task(_look(parts, health)))
-        log.info("started", services=[part.service.name for part in parts])
-
-    @app.on_shutdown
-    async def end() -> None:
-        health.not_ready["process"] = "stopping"
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_WITHIN)
-
+    asked = ending.asked_to_stop()
     with http.serving(common.http, health) as (host, port):
         log.info("listening", http=f"{host}:{port}")
-        async with _disposing(parts):
-            await app.run()
+        living = asyncio.create_task(_live(parts, health))
+        await asyncio.wait({living, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            await living
+        health.not_ready["process"] = "stopping"
+        await ending.end(living, [part.resources.engine for part in parts])
 
 
-@asynccontextmanager
-async def _disposing(parts: Sequence[_Running]) -> AsyncIterator[None]:
+async def _live(parts: Sequence[_Running], health: http.Health) -> None:
+    """Start, and work until cancelled; then settle what is in hand, or give it back."""
+    tasks = [asyncio.create_task(http.beat(health), name="beat")]
+    connections: list[AbstractRobustConnection] = []
     try:
-        yield
-    finally:
+        await asyncio.gather(*(_prepared(part, health) for part in parts))
         for part in parts:
-            await part.resources.engine.dispose()
+            connections.append(await part.broker.connect())
+            await part.broker.start()
+            end_if_cancelled()
+        tasks.extend(task for part in parts for task in _begin(part))
+        tasks.append(asyncio.create_task(_look(parts, health), name="look"))
+        health.not_ready.pop("process", None)
+        log.info("started", services=[part.service.name for part in parts])
+        await asyncio.wait(tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await asyncio.gather(*(leave(connection) for connection in connections))
 
 
 def _begin(part: _Running) -> list[asyncio.Task[None]]:
@@ -148,10 +143,13 @@ async def _wait_for(what: str, fault_of: Callable[[], Awaitable[str]], health: h
 async def _broker_fault(part: _Running) -> str:
     url = part.resources.settings.broker_url
     try:
-        async with await aio_pika.connect(str(url), timeout=10) as connection:
+        connection = await aio_pika.connect(str(url), timeout=10)
+        try:
             for queue in consume.queues(part.service):
                 channel = await connection.channel()
                 await channel.declare_queue(queue, passive=True)
+        finally:
+            await leave(connection)
     except aio_pika.exceptions.ChannelNotFoundEntity as missing:
         return f"{missing}: run `mailroom migrate`"
     except InvalidFrameError:

@@ -35,6 +35,8 @@ log = structlog.get_logger("mailroom.fetcher")
 READ_AGAIN = timedelta(seconds=30)
 """The directory is read so often even if nobody says that it changed."""
 LONGEST_PAUSE = 60.0
+LEAVE_WITHIN = 3.0
+"""Seconds to let go of all accounts at the end; else others wait until the leases run out."""
 RESOLVERS = 64
 """Threads for names: a name server that does not answer must not stop all accounts."""
 
@@ -85,9 +87,16 @@ async def attend_accounts(resources: Resources[FetcherSettings]) -> None:
     finally:
         listening.cancel()
         await _stop(supervisor, list(supervisor.attended))
-        async with begin(resources.engine) as tx:
+        await _leave(resources)
+
+
+async def _leave(resources: Resources[FetcherSettings]) -> None:
+    try:
+        async with asyncio.timeout(LEAVE_WITHIN), begin(resources.engine) as tx:
             await leases.leave(tx, resources.replica)
             await waking.say(tx, waking.LEASES)
+    except (SQLAlchemyError, DatabaseAway, TimeoutError) as away:
+        log.warning("leases_not_released", problem=describe(away))
 
 
 def _heard(supervisor: Supervisor, word: str) -> None:

@@ -72,7 +72,14 @@ async def _read_few(
     store: objects.ObjectStore, mails: Sequence[ObjectRef], seconds: float
 ) -> list[Reading]:
     raws = await asyncio.gather(*(objects.get(store, mail.sha256) for mail in mails))
-    answers = await asyncio.to_thread(_read_all, [mail.sha256 for mail in mails], raws, seconds)
+    hashes = [mail.sha256 for mail in mails]
+    try:
+        answers = await asyncio.to_thread(_read_all, hashes, raws, seconds)
+    except asyncio.CancelledError:
+        # The thread that asks it would go on, and hold up the end of this process.
+        if _READER.process:
+            _READER.process.kill()
+        raise
     refs = await objects.put_many(store, [parsed for _, parsed in answers])
     return [
         Reading(replace(mime.from_json(json.loads(parsed)), text="", html=""), fingerprint, ref)

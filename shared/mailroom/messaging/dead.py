@@ -14,6 +14,7 @@ from typing import Any
 
 import aio_pika
 import structlog
+from yarl import URL
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
@@ -23,6 +24,7 @@ from mailroom.messaging.admission import Delivery, delivery, presumed_origin
 from mailroom.messaging.failures import DatabaseAway
 from mailroom.messaging.intake import Messages, consume_for_ever
 from mailroom.messaging.presence import recording, until_writable
+from mailroom.messaging.stopping import leave
 from mailroom.messaging.topology import dead_queue
 from mailroom.service import Resources, Service
 
@@ -39,10 +41,10 @@ _WHY = {
 async def drain(service: Service[Any], resources: Resources[Any]) -> None:
     """Park what comes to the service's dead-letter queue, until cancelled."""
     url = broker_address(resources.settings, f"{service.name} drain")
-    connection = await aio_pika.connect_robust(
-        url, timeout=CONNECT_WITHIN, fail_fast=False, reconnect_interval=1
-    )
-    async with connection:
+    # Not by connect_robust: cancelled while it waits for RabbitMQ, it would connect all the same.
+    connection = aio_pika.RobustConnection(URL(url), fail_fast=False, reconnect_interval=1)
+    try:
+        await connection.connect(CONNECT_WITHIN)
         channel = await connection.channel()
         queue = await channel.declare_queue(dead_queue(service.name), passive=True)
         while True:
@@ -50,6 +52,8 @@ async def drain(service: Service[Any], resources: Resources[Any]) -> None:
                 await consume_for_ever(queue, _AT_ONCE, partial(_park_all, service, resources))
             except DatabaseAway:
                 await until_writable(resources.engine, resources.messaging)
+    finally:
+        await leave(connection)
 
 
 async def _park_all(service: Service[Any], resources: Resources[Any], messages: Messages) -> None:

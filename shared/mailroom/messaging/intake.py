@@ -26,6 +26,8 @@ Settle = Callable[[Messages], Awaitable[None]]
 """Commits all that the messages cause. If it raises, they go back to their queue, all of them."""
 
 _ANSWER_WITHIN = 10.0
+_LAST_ANSWER_WITHIN = 2.0
+"""Seconds, when the service stops: the end of the connection gives everything back as well."""
 _READY_WITHIN = 3.0
 _LOST_PAUSE = 0.5
 # aiormq says of a closed connection RuntimeError.
@@ -155,7 +157,7 @@ async def _give_back(queue: AbstractRobustQueue, tag: str) -> None:
     if queue.channel.is_closed:
         return
     try:
-        async with asyncio.timeout(_ANSWER_WITHIN):
+        async with asyncio.timeout(_LAST_ANSWER_WITHIN if is_cancelled() else _ANSWER_WITHIN):
             await queue.cancel(tag)
             channel = await queue.channel.get_underlay_channel()
             await channel.basic_nack(0, multiple=True, requeue=True, wait=False)

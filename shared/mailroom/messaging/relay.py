@@ -29,7 +29,7 @@ from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
 from mailroom.messaging.presence import begin
 from mailroom.messaging.publishing import CONFIRM_WITHIN, Outcome, publish, publish_one_by_one
-from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, to_its_end
+from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, leave, to_its_end
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Resources, Service
 
@@ -175,11 +175,7 @@ async def _connected(
     try:
         yield connection
     finally:
-        try:
-            async with asyncio.timeout(_CLOSE_WITHIN):
-                await connection.close()
-        except TimeoutError:
-            log.info("relay_not_closed", service=service.name)
+        await leave(connection)
 
 
 async def _listen(service: Service[Any], resources: Resources[Any], woken: asyncio.Event) -> None:

@@ -7,12 +7,19 @@ libraries use, swallows a cancellation that comes together with its result (Pyth
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from aio_pika.abc import AbstractConnection
 
 T = TypeVar("T")
 
 FINISH_WITHIN = 5.0
 """Seconds that what is in hand has to end once its loop is cancelled."""
+LEAVE_WITHIN = 2.0
+"""Seconds that RabbitMQ has to answer to a goodbye."""
+_LAST_WORD_WITHIN = 1.5
+"""Seconds that what is cut short has to write down how far it came."""
 
 
 def is_cancelled() -> bool:
@@ -35,6 +42,18 @@ async def to_its_end(work: Coroutine[Any, Any, T], within: float = FINISH_WITHIN
     except asyncio.CancelledError:
         if is_cancelled():
             await asyncio.wait([task], timeout=within)
-            task.cancel()
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=_LAST_WORD_WITHIN)
             await asyncio.gather(task, return_exceptions=True)
         raise
+
+
+async def leave(connection: AbstractConnection) -> None:
+    """Close a connection; if RabbitMQ does not answer, without its answer. Nothing of it goes on.
+
+    aio-pika waits for that answer without a limit, and connects again if it is only cancelled.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEAVE_WITHIN):
+            await connection.close()

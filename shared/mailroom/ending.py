@@ -1,0 +1,86 @@
+"""How the process of services ends: asked by a signal, in order, and within 15 seconds.
+
+Invariant: whatever does not answer meanwhile (a broker, a database, a name server, a disk) does not
+hold it up. What is not settled by then is given back when its connections end.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = structlog.get_logger("mailroom.ending")
+
+SETTLE_WITHIN = 9.0
+"""Seconds to settle what is in hand or to give it back, and to leave RabbitMQ."""
+LEAVE_WITHIN = 2.0
+"""Seconds that all databases have to be left."""
+END_WITHIN = 14.0
+"""Seconds after which the process ends, whatever of it hangs."""
+_REST_WITHIN = 0.5
+_TOLD = 20
+"""Names of what hangs that one line of the log tells."""
+
+
+def asked_to_stop() -> "asyncio.Future[None]":
+    """Done when SIGTERM or SIGINT asks this process to stop; asking again changes nothing.
+
+    Not FastStream's: of several `run()` in a process only the last hears SIGTERM, its start goes on
+    while it stops, and it waits for one broker after the other as long as each does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    asked = loop.create_future()
+
+    def ask() -> None:
+        if not asked.done():
+            asked.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask)
+    return asked
+
+
+async def end(living: "asyncio.Task[None]", engines: Sequence[AsyncEngine]) -> None:
+    """Cancel the work and wait for it, leave the databases, and end all that is still there.
+
+    After it, or END_WITHIN seconds, this process is gone if it does not end by itself.
+    """
+    began = time.monotonic()
+    log.info("stopping")
+    timer = threading.Timer(END_WITHIN, _end_by_force)
+    timer.daemon = True
+    timer.start()
+    await _cancelled({living}, SETTLE_WITHIN)
+    leaving = {asyncio.create_task(engine.dispose()) for engine in engines}
+    await asyncio.wait(leaving, timeout=LEAVE_WITHIN)
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    is_clear = await _cancelled(rest, _REST_WITHIN)
+    log.info("stopped", seconds=round(time.monotonic() - began, 2))
+    if not is_clear:
+        # asyncio would wait for ever for a task that swallows it, as aio-pika's that connects.
+        _end_by_force()
+
+
+async def _cancelled(tasks: "set[asyncio.Task[None]]", seconds: float) -> bool:
+    for task in tasks:
+        task.cancel()
+    late = (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
+    if late:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        names = sorted(task.get_name() for task in running)[:_TOLD]
+        log.warning("not_ended", seconds=seconds, tasks=names)
+    return not late
+
+
+def _end_by_force() -> None:
+    """From any thread. What hangs may be a thread: in a name server's answer, or on a disk."""
+    threads = sorted(one.name for one in threading.enumerate() if not one.daemon)[:_TOLD]
+    log.warning("ended_by_force", threads=threads)
+    sys.stdout.flush()
+    os._exit(0)
