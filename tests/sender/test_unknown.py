@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+from mailroom import objects
 from tests.sender.office import Office, to
 from tests.sender.wire import AtEnd
 from tests.waiting import until
@@ -105,6 +106,25 @@ async def test_a_stop_in_the_middle_of_data_waits_for_the_answer(office: Office)
             asyncio.get_running_loop().call_later(0.3, wire.let_go.set)
         row = await office.row(key)
     assert (row["state"], row["unknowns"]) == ("sent", 0)
+
+
+async def test_a_stop_before_the_end_of_a_long_data_is_known_not_to_have_sent_it(
+    office: Office,
+) -> None:
+    anna = office.mailbox()
+    film = await objects.put(office.resources.objects, bytes(15_000_000))
+    file = {"filename": "film", "type": "video/mp4", "object": film.sha256}
+    async with office.wire() as wire:
+        await office.send_by(wire)
+        wire.at_end = AtEnd.STALL
+        key = await office.ask(to=to(anna), attachments=[file])
+        async with office.sending():
+            await wire.ended.wait()
+        row = await office.row(key)
+    assert (row["state"], row["unknowns"], row["tries"]) == ("accepted", 0, 1)
+    (attempt,) = await office.attempts(key)
+    assert attempt["outcome"] == "unreachable"
+    assert "still to send" in attempt["reply"]
 
 
 async def test_an_outcome_is_stored_though_all_connections_to_the_database_broke(

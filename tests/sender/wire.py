@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import cast
 
 
 class AtEnd(Enum):
@@ -22,6 +23,8 @@ class AtEnd(Enum):
     """The server takes the mail, and the line breaks before the client hears of it."""
     HOLD = auto()
     """The server takes the mail, and its answer waits until `let_go` is set."""
+    STALL = auto()
+    """The server stops reading when the mail has begun, and `ended` is set."""
     HOLD_RCPT = auto()
     """The answers to RCPT wait until `let_go` is set, and the mail arrives."""
 
@@ -107,6 +110,10 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 async def _data(made: Wire, client: Stream, server: Stream) -> None:
     mail = b""
+    if made.at_end is AtEnd.STALL:
+        cast("asyncio.ReadTransport", client[1].transport).pause_reading()
+        made.ended.set()
+        await made.let_go.wait()
     while (line := await client[0].readuntil(b"\r\n")) != b".\r\n":
         mail += line
     made.mails.append(mail)

@@ -33,6 +33,8 @@ from mailroom_sender.waking import listen
 
 log = structlog.get_logger("mailroom.sender.leases")
 
+RELEASE_WITHIN = 2.0
+"""Seconds to let go of a lease; else others wait until it has stood still for long enough."""
 LONGEST_REST = 60.0
 """Seconds that an account rests at most after its task failed unexpectedly."""
 
@@ -247,7 +249,7 @@ async def _renew(resources: Resources[SenderSettings], lease: Lease) -> None:
 
 async def _release(resources: Resources[SenderSettings], lease: Lease) -> None:
     try:
-        async with asyncio.timeout(5), begin(resources.engine) as tx:
+        async with asyncio.timeout(RELEASE_WITHIN), begin(resources.engine) as tx:
             await tx.execute(_mine(lease).values(holder=None, beat=leases.c.beat + 1))
     except (SQLAlchemyError, DatabaseAway, TimeoutError) as error:
         # It is taken over when it has stood still for long enough.

@@ -8,10 +8,9 @@ mail is stored, even if the lease is lost or the service stops meanwhile.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import structlog
 from aiosmtplib import SMTP
@@ -61,6 +60,15 @@ class _Link:
     """The server cannot be reached, and is left alone for a while."""
     lost: int = 0
     """How often in a row it was lost before DATA."""
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """A mail of which the server knows sender and recipients."""
+
+    client: SMTP
+    said: Mapping[str, Reply]
+    mail: bytes
 
 
 async def send_mails(resources: Resource) -> None:
@@ -165,13 +173,10 @@ async def _try(
     if not any(reply.is_positive for reply in said.values()):
         await smtp.forget(client)
         await _not_sent(resources, account, request, Answered(said, None))
-    elif await _begin(resources, lease, request, said):
-        crashpoint("sender.sending_committed")
-        link.given.append(clock.now())
-        tried = _deliver(resources, lease, said, mail, client)
-        await to_its_end(_store(resources, account, request, tried), GRACE)
-    else:
-        await smtp.forget(client)
+        return
+    offered = _Offered(client, said, mail)
+    # As one: a stop after the commit and before DATA would leave a mail unknown for nothing.
+    await to_its_end(_give(resources, lease, account, request, offered, link), GRACE)
 
 
 async def _offer(
@@ -218,6 +223,25 @@ async def _disconnect(link: _Link) -> None:
         await smtp.end(client)
 
 
+async def _give(
+    resources: Resource,
+    lease: Lease,
+    account: Account,
+    request: Request,
+    offered: _Offered,
+    link: _Link,
+) -> None:
+    """DATA, with a commit before it and one after it."""
+    if not await _begin(resources, lease, request, offered.said):
+        await smtp.forget(offered.client)
+        return
+    crashpoint("sender.sending_committed")
+    link.given.append(clock.now())
+    tried = await _deliver(resources, lease, offered)
+    crashpoint("sender.data_answered")
+    await _store(resources, account, request, tried)
+
+
 async def _begin(
     resources: Resource, lease: Lease, request: Request, said: Mapping[str, Reply]
 ) -> bool:
@@ -226,26 +250,23 @@ async def _begin(
         return await store.begin(tx, request, said, resources.replica, clock.now())
 
 
-async def _deliver(
-    resources: Resource, lease: Lease, said: Mapping[str, Reply], mail: bytes, client: SMTP
-) -> Try:
+async def _deliver(resources: Resource, lease: Lease, offered: _Offered) -> Try:
     try:
         with SMTP_SECONDS.time():
             async with while_held(lease):
-                reply = await smtp.deliver(client, mail, resources.settings.data_seconds)
+                limit = resources.settings.data_seconds
+                reply = await smtp.deliver(offered.client, offered.mail, limit)
+    except smtp.BrokenOff as broken:
+        return Unreachable(broken.problem)
     except smtp.NoAnswer as none:
-        return Unanswered(said, none.problem)
+        return Unanswered(offered.said, none.problem)
     except LeaseLost as lost:
-        return Unanswered(said, str(lost))
-    return Answered(said, reply)
+        return Unanswered(offered.said, str(lost))
+    return Answered(offered.said, reply)
 
 
-async def _store(
-    resources: Resource, account: Account, request: Request, trying: Coroutine[Any, Any, Try]
-) -> None:
+async def _store(resources: Resource, account: Account, request: Request, tried: Try) -> None:
     """Store what DATA came to, as soon as there is a database: nobody else knows it."""
-    tried = await trying
-    crashpoint("sender.data_answered")
     while True:
         try:
             async with begin(resources.engine) as tx:
