@@ -15,7 +15,9 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import Gauge, make_wsgi_app
+
+TASKS = Gauge("mailroom_tasks", "asyncio tasks of this process: if they only grow, they leak")
 
 STUCK_AFTER = 30.0
 BEAT_EVERY = 1.0
@@ -43,6 +45,7 @@ async def beat(health: Health) -> None:
     """Show for ever that the event loop turns."""
     while True:
         health.beaten = time.monotonic()
+        TASKS.set(len(asyncio.all_tasks()))
         await asyncio.sleep(BEAT_EVERY)
 
 

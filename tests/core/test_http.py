@@ -1,11 +1,13 @@
 """Probes are answered by a thread: also, and above all, when the event loop is stuck."""
 
+import asyncio
 import urllib.error
 import urllib.request
 
 import pytest
 
-from mailroom.http import STUCK_AFTER, Health, serving
+from mailroom.http import STUCK_AFTER, Health, beat, serving
+from tests.waiting import until
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
@@ -51,3 +53,17 @@ def test_a_taken_port_is_an_error_at_start() -> None:
         serving(f"127.0.0.1:{port}", Health()),
     ):
         pass
+
+
+async def test_the_tasks_of_the_process_are_counted() -> None:
+    health = Health()
+    beating = [asyncio.create_task(beat(health)) for _ in range(3)]
+    with serving("127.0.0.1:0", health) as (_, port):
+
+        async def told() -> bool:
+            _, metrics = await asyncio.to_thread(ask, port, "/metrics")
+            return f"mailroom_tasks {len(asyncio.all_tasks())}.0\n" in metrics
+
+        await until(told)
+    for task in beating:
+        task.cancel()
