@@ -23,6 +23,7 @@ from prometheus_client import Counter, Histogram
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
+from mailroom.database import may_idle
 from mailroom.messaging import backlog, dead, failures, outbox, parked, pruning, relay
 from mailroom.messaging.addresses import CONNECT_WITHIN, HEARTBEAT, check_user
 from mailroom.messaging.admission import Delivery, Misfit, admit, delivery, origin, presumed_origin
@@ -190,6 +191,7 @@ async def _handle(at: _Consumer, events: Sequence[Received[Any]]) -> set[int]:
     # The first of each: an event may be twice in one batch.
     by_key = {key(event): event for event in reversed(events)}
     async with begin(resources.engine) as tx:
+        await may_idle(tx, 1.1 * HANDLE_WITHIN)
         keys = await take_new(tx, resources.messaging, at.queue, by_key, clock.now())
         new = [event for event in events if by_key[key(event)] is event and key(event) in keys]
         crashpoint("handler.ids_taken", at.queue)

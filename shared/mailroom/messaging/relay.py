@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
+from mailroom.database import may_idle
 from mailroom.messaging import outbox
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
@@ -43,6 +44,9 @@ WINDOW = 200
 
 POLL = 1.0
 """Seconds between looks for rows that nobody told of: what falls due, and lost notifications."""
+
+CONFIRMS_AT_LAST = 60.0
+"""Seconds: if a relay stands still for so long, others publish what it has claimed."""
 
 LONGEST_PAUSE = 4.0
 """Seconds: what waits for RabbitMQ goes on soon after its return, however long it was away."""
@@ -146,6 +150,7 @@ async def relay_once(
         if not rows:
             return 0
         crashpoint("relay.claimed", service.name)
+        await may_idle(tx, CONFIRMS_AT_LAST)
         once = {row.event_id: row for row in rows}
         how = publish_one_by_one if one_by_one else publish
         outcome = await how(connection, list(once.values()), service.name, within)
