@@ -57,33 +57,27 @@ def pytest_runtest_makereport(item: Any) -> Generator[None, pytest.TestReport, p
 
 @pytest.fixture(scope="session")
 def firm(
-    servers: local.Servers,
-    template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-    worker_id: str,
+    servers: local.Servers, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Firm]:
     """One for all tests that ask for it; none of its services runs."""
-    with _firm(servers, template, tmp_path_factory.mktemp("firm"), worker_id) as firm:
+    with _firm(servers, template, tmp_path_factory.mktemp("firm")) as firm:
         yield firm
 
 
 @pytest.fixture
-def new_firm(
-    servers: local.Servers, template: str, tmp_path: Path, worker_id: str
-) -> Iterator[Firm]:
+def new_firm(servers: local.Servers, template: str, tmp_path: Path) -> Iterator[Firm]:
     """For one test alone, on the servers of the run; none of its services runs."""
-    with _firm(servers, template, tmp_path, f"{worker_id}-{uuid4().hex[:8]}") as firm:
+    with _firm(servers, template, tmp_path) as firm:
         yield firm
 
 
 @pytest.fixture
 def unprepared_firm(
-    postgresql: local.Servers, servers: local.Servers, tmp_path: Path, worker_id: str
+    postgresql: local.Servers, servers: local.Servers, tmp_path: Path
 ) -> Iterator[Firm]:
     """One whose database and vhost are still to be made; its roles and keys are there."""
-    name = f"{worker_id}-{uuid4().hex[:8]}"
     database = Database(postgresql.postgresql, f"mailroom_{uuid4().hex}")
-    broker = Broker(servers.rabbitmq, f"mailroom-firm-{name}")
+    broker = Broker(servers.rabbitmq, f"mailroom-firm-{uuid4().hex[:8]}")
     it = installed(servers, database, broker, tmp_path)
     with working(_for_tests(it), database, *_mail_urls(servers), is_prepared=False) as firm:
         yield firm
@@ -92,10 +86,11 @@ def unprepared_firm(
 
 
 @contextmanager
-def _firm(servers: local.Servers, template: str, folder: Path, name: str) -> Iterator[Firm]:
+def _firm(servers: local.Servers, template: str, folder: Path) -> Iterator[Firm]:
     database = Database(servers.postgresql, f"mailroom_{uuid4().hex}")
     local.create_database(servers, database.name, template)
-    broker = _another_vhost(servers, f"mailroom-firm-{name}")
+    # Two runs may share their servers.
+    broker = _another_vhost(servers, f"mailroom-firm-{uuid4().hex[:8]}")
     it = installed(servers, database, broker, folder)
     with working(_for_tests(it), database, *_mail_urls(servers)) as firm:
         yield firm
