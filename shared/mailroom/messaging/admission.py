@@ -74,7 +74,7 @@ def delivery(queue: str, message: AbstractIncomingMessage, moment: datetime) -> 
     )
 
 
-def retry_headers(publisher: str, routing_key: str, tries: int) -> dict[str, Any]:
+def retry_headers(publisher: Any, routing_key: Any, tries: int) -> dict[str, Any]:
     """What a retry must carry, since RabbitMQ lets a service publish under its own name alone."""
     return {"publisher": publisher, "routing_key": routing_key, "tries": tries}
 

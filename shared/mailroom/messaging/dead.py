@@ -60,10 +60,11 @@ async def _park_all(service: Service[Any], resources: Resources[Any], messages: 
     moment = clock.now()
     dead = [last_life(delivery("", message, moment)) for message in messages]
     async with recording(resources.engine) as tx:
-        for given in dead:
-            by = presumed_origin(given, service.name)
-            why = parked.Why(reason(given))
-            await parked.park(tx, resources.messaging, given, by, why, moment)
+        several = [
+            (given, presumed_origin(given, service.name), parked.Why(reason(given)))
+            for given in dead
+        ]
+        await parked.park_many(tx, resources.messaging, several, moment)
     crashpoint("drain.committed", service.name)
     for given in dead:
         parked.PARKED.labels(service.name, given.queue).inc()

@@ -6,6 +6,7 @@ leaves the outbox only for `outbox_sent`, in the transaction that knows RabbitMQ
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -72,6 +73,29 @@ async def add_again(
         "due": due,
     }
     await tx.execute(insert(tables.outbox), row)
+    await wake(tx, tables)
+
+
+async def add_parked_again(
+    tx: AsyncConnection, tables: MessagingTables, service: str, ids: Sequence[int], due: datetime
+) -> None:
+    """Publish parked events again, as `add_again` does; their bytes do not leave the database."""
+    parked = tables.parked
+    headers = retry_headers(parked.c.publisher, parked.c.routing_key, 0)
+    again: dict[str, Any] = {
+        "event_id": parked.c.event_id,
+        "exchange": literal(retry_exchange(service)),
+        "routing_key": parked.c.queue,
+        "type": parked.c.type,
+        "correlation_id": parked.c.correlation_id,
+        "headers": func.jsonb_build_object(*chain.from_iterable(headers.items())),
+        "mandatory": literal(True),  # noqa: FBT003 -- a column's value
+        "body": parked.c.body,
+        "created_at": parked.c.published_at,
+        "due": literal(due),
+    }
+    rows = select(*again.values()).where(parked.c.id.in_(ids)).order_by(parked.c.id)
+    await tx.execute(insert(tables.outbox).from_select(list(again), rows))
     await wake(tx, tables)
 
 

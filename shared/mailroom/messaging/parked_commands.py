@@ -5,22 +5,37 @@ Each service's events are read with its own role, by its own settings; an id is 
 
 import base64
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import click
 
-from mailroom import clock
+from mailroom import clock, settings
 from mailroom.cli import Refusal, connected, refuse, run
 from mailroom.crashpoints import crashpoint
+from mailroom.messaging import consume
 from mailroom.messaging import parked as parked_events
+from mailroom.messaging.parked import Which
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Service, ServiceUnknown, installed, named
-from mailroom.settings import SettingsRefused
+
+F = TypeVar("F", bound=Callable[..., None])
 
 _HOW = "give <service>:<number> as `mailroom parked list` prints it"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
+
+
+def some_of_them(command: F) -> F:
+    """Options that choose among parked events."""
+    words = "whose reason has these words, in any case; … or * stands for anything"
+    command = click.option("--reason", help=words)(command)
+    command = click.option("--queue", help="of one queue: router.mail.received …")(command)
+    return click.option("--service", "name", help="of one service; else of all with settings")(
+        command
+    )
 
 
 @click.group("parked")
@@ -29,14 +44,46 @@ def parked() -> None:
 
 
 @parked.command("list")
-@click.option("--service", "name", help="of one service; without it, of all whose settings are set")
+@some_of_them
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--skip", type=click.IntRange(0), default=0, help="so many of the latest")
 @as_json
-def list_command(name: str | None, *, as_json: bool) -> None:
-    """List parked events, the latest last."""
-    services = [_service(name)] if name else list(installed().values())
-    for service, row in run(_all(services, must=name is not None)):
+def list_command(
+    name: str | None, queue: str | None, reason: str | None, limit: int, skip: int, *, as_json: bool
+) -> None:
+    """List parked events, the latest last: of all services whose settings are set."""
+    which = Which(queue, reason)
+    found, total = run(_latest(_services(name), which, skip + limit))
+    for service, row in found[: max(len(found) - skip, 0)][-limit:]:
         told = _summary(service, row)
         click.echo(json.dumps(told) if as_json else _line(told))
+    if (older := total - skip - limit) > 0:
+        how = "see --skip and --limit, or `mailroom parked count`"
+        click.echo(f"mailroom: {older} older ones are not listed: {how}", err=True)
+
+
+@parked.command("count")
+@some_of_them
+@as_json
+def count_command(
+    name: str | None, queue: str | None, reason: str | None, *, as_json: bool
+) -> None:
+    """Count parked events by queue and reason, the most first.
+
+    Reasons that differ in numbers and ids alone are one, with … in their place.
+    """
+    for service, row in run(_reasons(_services(name), Which(queue, reason))):
+        told = {
+            "service": service.name,
+            "queue": row.queue,
+            "reason": row.reason,
+            "events": row.events,
+            "first_at": row.first_at.isoformat(),
+            "last_at": row.last_at.isoformat(),
+        }
+        words = " ".join(str(row.reason).split())
+        line = f"{row.events:>8}  {row.queue:<24} {told['last_at'][:19]}  {words}"
+        click.echo(json.dumps(told) if as_json else line)
 
 
 @parked.command("show")
@@ -45,9 +92,7 @@ def list_command(name: str | None, *, as_json: bool) -> None:
 def show_command(id_: str, *, as_json: bool) -> None:
     """Show one parked event, whole: why, where the code stood, and its bytes."""
     service, number = _parse(id_)
-    row = run(_show(service, number))
-    if row is None:
-        raise _missing(id_)
+    row = run(_one(service, number))
     told = _summary(service, row) | {"headers": row.headers, "traceback": row.traceback}
     told |= _body(row.body)
     if as_json:
@@ -58,60 +103,175 @@ def show_command(id_: str, *, as_json: bool) -> None:
 
 
 @parked.command("replay")
-@click.argument("ids", metavar="ID…", nargs=-1, required=True)
-def replay_command(ids: tuple[str, ...]) -> None:
-    """Publish parked events to their queues again. Each leaves the list when it is handled."""
-    for id_ in ids:
-        service, number = _parse(id_)
-        if not run(_replay(service, number)):
-            raise _missing(id_)
+@click.argument("ids", metavar="[ID…]", nargs=-1)
+@some_of_them
+@click.option("--again", is_flag=True, help="also what is on its way: RabbitMQ has lost it")
+def replay_command(
+    ids: tuple[str, ...],
+    name: str | None,
+    queue: str | None,
+    reason: str | None,
+    *,
+    again: bool,
+) -> None:
+    """Publish parked events to their queues again. Each leaves the list when it is handled.
+
+    Give their ids; or, for many, --service, --queue or --reason: then 200 a second are published,
+    so that what is new does not wait behind them.
+    """
+    _either(ids, name, queue, reason)
+    for service, number in [_parse(id_) for id_ in ids]:
+        run(_replay(service, number, again=again))
         crashpoint("parked.replayed")
-        click.echo(f"replayed {id_}")
+        click.echo(f"replayed {service.name}:{number}")
+    for service in _services(name) if not ids else ():
+        run(_replay_some(service, Which(queue, reason, again)))
 
 
 @parked.command("drop")
-@click.argument("ids", metavar="ID…", nargs=-1, required=True)
-@click.confirmation_option(prompt="Their bytes are gone then. Drop them?")
-def drop_command(ids: tuple[str, ...]) -> None:
-    """Forget parked events, for good."""
-    for id_ in ids:
-        service, number = _parse(id_)
-        if not run(_drop(service, number)):
-            raise _missing(id_)
-        click.echo(f"dropped {id_}")
+@click.argument("ids", metavar="[ID…]", nargs=-1)
+@some_of_them
+@click.option("--yes", is_flag=True, help="do not ask")
+def drop_command(
+    ids: tuple[str, ...], name: str | None, queue: str | None, reason: str | None, *, yes: bool
+) -> None:
+    """Forget parked events, for good: by their ids, or all that the options choose."""
+    _either(ids, name, queue, reason)
+    chosen, which = [_parse(id_) for id_ in ids], Which(queue, reason)
+    services = [] if ids else _services(name)
+    if not yes:
+        many = len(ids) or sum(run(_count(each, which)) for each in services)
+        click.confirm(f"The bytes of {many} events are gone then. Drop them?", abort=True)
+    for service, number in chosen:
+        run(_drop(service, number))
+    for service in services:
+        run(_drop_some(service, which))
 
 
-async def _all(
-    services: Sequence[Service[Any]], *, must: bool
+def _either(ids: Sequence[str], *options: str | None) -> None:
+    if bool(ids) == any(each is not None for each in options):
+        given = " ".join(ids) or "none"
+        raise refuse("ids", given, "give ids, or one of --service, --queue and --reason")
+
+
+async def _latest(
+    services: Sequence[Service[Any]], which: Which, limit: int
+) -> tuple[list[tuple[Service[Any], AnyRow]], int]:
+    """The `limit` latest of all services together, and how many there are."""
+    found: list[tuple[Service[Any], AnyRow]] = []
+    total = 0
+    for service in services:
+        async with connected(service.settings) as (tx, _):
+            rows = await parked_events.latest(tx, service.messaging, which, limit)
+            total += await parked_events.count(tx, service.messaging, which)
+        found += [(service, row) for row in rows]
+    return sorted(found, key=lambda each: each[1].last_at)[-limit:], total
+
+
+async def _reasons(
+    services: Sequence[Service[Any]], which: Which
 ) -> list[tuple[Service[Any], AnyRow]]:
     found: list[tuple[Service[Any], AnyRow]] = []
     for service in services:
-        try:
-            async with connected(service.settings) as (tx, _):
-                rows = await parked_events.list_all(tx, service.messaging)
-        except SettingsRefused as refused:
-            if must:
-                raise
-            click.echo(f"mailroom: {service.name} left out: {refused}", err=True)
-        else:
-            found += [(service, row) for row in rows]
-    return sorted(found, key=lambda each: each[1].last_at)
+        async with connected(service.settings) as (tx, _):
+            rows = await parked_events.reasons(tx, service.messaging, which)
+        found += [(service, row) for row in rows]
+    return sorted(found, key=lambda each: -each[1].events)
 
 
-async def _show(service: Service[Any], number: int) -> AnyRow | None:
-    async with connected(service.settings) as (tx, _):
+async def _one(service: Service[Any], number: int) -> AnyRow:
+    async with _told(service), connected(service.settings) as (tx, _):
         return await parked_events.show(tx, service.messaging, number)
 
 
-async def _replay(service: Service[Any], number: int) -> bool:
-    async with connected(service.settings) as (tx, _):
-        moment = clock.now()
-        return await parked_events.replay(tx, service.messaging, service.name, number, moment)
+async def _replay(service: Service[Any], number: int, *, again: bool) -> None:
+    async with _told(service), connected(service.settings) as (tx, _):
+        row = await parked_events.show(tx, service.messaging, number)
+        if row.queue not in consume.queues(service):
+            remedy = f"{service.name} has no such queue: publish its bytes anew, or drop it"
+            raise refuse("queue", row.queue, remedy)
+        await parked_events.replay(
+            tx, service.messaging, service.name, number, clock.now(), again=again
+        )
 
 
-async def _drop(service: Service[Any], number: int) -> bool:
+async def _replay_some(service: Service[Any], which: Which) -> None:
+    """In short transactions, each a while later than the one before."""
+    chosen, done, after, moment = await _count(service, which), 0, 0, clock.now()
+    while True:
+        due = moment + timedelta(seconds=done / parked_events.A_SECOND)
+        async with connected(service.settings) as (tx, _):
+            ids = await parked_events.replay_some(
+                tx, service.messaging, service.name, which, after, due
+            )
+        if not ids:
+            break
+        done, after = done + len(ids), ids[-1]
+    if chosen:
+        late = (
+            f"; the last is published at {due:%H:%M:%S} UTC" if done > parked_events.CHUNK else ""
+        )
+        rest = "" if done >= chosen else f"; {chosen - done} are on their way already"
+        click.echo(f"replayed {done} of {service.name}{late}{rest}")
+
+
+async def _drop(service: Service[Any], number: int) -> None:
+    async with _told(service), connected(service.settings) as (tx, _):
+        replayed_at = await parked_events.drop(tx, service.messaging, number)
+    note = ", but its replay is on its way, and may be handled all the same" if replayed_at else ""
+    click.echo(f"dropped {service.name}:{number}{note}")
+
+
+async def _drop_some(service: Service[Any], which: Which) -> None:
+    done = 0
+    while True:
+        async with connected(service.settings) as (tx, _):
+            gone = await parked_events.drop_some(tx, service.messaging, which)
+        if not gone:
+            break
+        done += gone
+    if done:
+        click.echo(f"dropped {done} of {service.name}")
+
+
+async def _count(service: Service[Any], which: Which) -> int:
     async with connected(service.settings) as (tx, _):
-        return await parked_events.drop(tx, service.messaging, number)
+        return await parked_events.count(tx, service.messaging, which)
+
+
+@asynccontextmanager
+async def _told(service: Service[Any]) -> AsyncIterator[None]:
+    """A person's mistake, or another person's deed a moment before, in one line."""
+    try:
+        yield
+    except parked_events.NotParked as missing:
+        remedy = "it was handled meanwhile, dropped, or never there"
+        raise refuse(
+            "id", f"{service.name}:{missing.id}", f"no such parked event: {remedy}"
+        ) from None
+    except parked_events.OnItsWay as twice:
+        since = f"{twice.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
+        remedy = "wait for it; if RabbitMQ has lost it, --again publishes it once more"
+        raise refuse(
+            "id",
+            f"{service.name}:{twice.id}",
+            f"was replayed at {since}, and is on its way: {remedy}",
+        ) from None
+
+
+def _services(name: str | None) -> list[Service[Any]]:
+    """The one, or all whose settings are set; which are left out is told."""
+    if name:
+        return [_service(name)]
+    services = []
+    for service in installed().values():
+        try:
+            settings.load(service.settings)
+        except settings.SettingsRefused as refused:
+            click.echo(f"mailroom: {service.name} left out: {refused}", err=True)
+        else:
+            services.append(service)
+    return services
 
 
 def _parse(id_: str) -> tuple[Service[Any], int]:
@@ -127,10 +287,6 @@ def _service(name: str) -> Service[Any]:
         return named([name])[0]
     except ServiceUnknown as unknown:
         raise Refusal(str(unknown)) from None
-
-
-def _missing(id_: str) -> Refusal:
-    return refuse("id", id_, f"no such parked event; {_HOW}")
 
 
 def _summary(service: Service[Any], row: AnyRow) -> dict[str, Any]:
