@@ -2,7 +2,7 @@
 
 Invariant: nothing automatic answers automatic, list, bulk, report, spam or backfilled mail, or one
 with the null reverse-path (RFC 3834 section 2); and one address gets at most one automatic answer
-per ticket queue and hour, whatever its server calls itself.
+per ticket queue and hour, whatever its server calls itself and whichever detail it adds.
 """
 
 import re
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from mailroom_ticketing.known import Known, TicketQueue
-from mailroom_ticketing.mails import TicketMail
+from mailroom_ticketing.mails import TicketMail, without_detail
 
 WINDOW = timedelta(hours=1)
 
@@ -44,12 +44,7 @@ def withheld(known: Known, mail: TicketMail, queue: TicketQueue, now: datetime) 
 
 def note_answer(known: Known, mail: TicketMail, queue: TicketQueue, now: datetime) -> None:
     """Count an automatic answer, so that the next mail of this batch sees it too."""
-    known.answered[queue.id, correspondent(mail)] = now
-
-
-def correspondent(mail: TicketMail) -> str:
-    """Who an answer goes to, for comparing; empty when there is nobody."""
-    return next(iter(mail.replies_to), "")
+    known.answered[queue.id, mail.correspondent] = now
 
 
 def _of_the_mail(mail: TicketMail) -> Withheld | None:
@@ -63,17 +58,18 @@ def _of_the_mail(mail: TicketMail) -> Withheld | None:
 
 
 def _of_the_address(known: Known, mail: TicketMail) -> Withheld | None:
-    address = correspondent(mail)
+    address = next(iter(mail.replies_to), "")
     if not _ADDRESS.fullmatch(address):
         return "no address"
-    if known.ours.intersection([address, *mail.senders]):
+    people = [address, *mail.senders]
+    if known.ours.intersection([*people, *map(without_detail, people)]):
         return "own address"
-    robots = (each for each in (address, *mail.senders) if _ROBOT.fullmatch(each.partition("@")[0]))
+    robots = (each for each in people if _ROBOT.fullmatch(each.partition("@")[0]))
     return "robot" if any(robots) else None
 
 
 def _of_the_hour(
     known: Known, mail: TicketMail, queue: TicketQueue, now: datetime
 ) -> Withheld | None:
-    last = known.answered.get((queue.id, correspondent(mail)))
+    last = known.answered.get((queue.id, mail.correspondent))
     return "answered within the hour" if last is not None and now - last < WINDOW else None

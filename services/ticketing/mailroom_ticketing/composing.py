@@ -15,7 +15,6 @@ from uuid import UUID, uuid5
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from mailroom.contracts import Address, Answers, MailSend, RecordRef
-from mailroom_ticketing.acknowledging import correspondent
 from mailroom_ticketing.known import Ticket
 from mailroom_ticketing.mails import TicketMail
 from mailroom_ticketing.tags import Ring, sign, without
@@ -45,6 +44,7 @@ class Request:
     kind: Literal["acknowledgement", "reply"]
     ticket: Ticket
     correspondent: str
+    """As automatic answers are counted; who gets it stands in `send`."""
     correlation_id: str
     requested_at: datetime
 
@@ -56,7 +56,7 @@ def acknowledgements(decisions: Sequence[Decision], ring: Ring, now: datetime) -
             send=acknowledgement(each.ticket, each.mail, ring),
             kind="acknowledgement",
             ticket=each.ticket,
-            correspondent=correspondent(each.mail),
+            correspondent=each.mail.correspondent,
             correlation_id=each.mail.correlation_id,
             requested_at=now,
         )

@@ -179,7 +179,7 @@ def _as_ticket(row: Any) -> Ticket:
 async def _answered(
     tx: AsyncConnection, mails: Iterable[TicketMail], since: datetime
 ) -> dict[tuple[int, str], datetime]:
-    wanted = array({each for one in mails for each in one.replies_to}, Text, "address")
+    wanted = array({one.correspondent for one in mails}, Text, "address")
     rows = await tx.execute(
         select(request.c.ticket_queue, request.c.correspondent, func.max(request.c.requested_at))
         .join(wanted, wanted.c.address == request.c.correspondent)

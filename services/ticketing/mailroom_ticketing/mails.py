@@ -70,6 +70,11 @@ class TicketMail:
         """The customer's address for comparing: one, or none."""
         return addresses([self.customer.address]) if self.customer else ()
 
+    @property
+    def correspondent(self) -> str:
+        """Whose automatic answers are counted: `replies_to`, as one person whatever the detail."""
+        return next((without_detail(each) for each in self.replies_to), "")
+
 
 def key_of(text: str) -> bytes:
     """A Message-ID of any length as 16 bytes: what is stored, compared and locked."""
@@ -86,13 +91,20 @@ def locks(mails: Iterable[TicketMail]) -> Sequence[int]:
     for mail in mails:
         names |= {key_of(message_id) for message_id in (*mail.own_ids, *mail.references)}
         names.add(key_of(f"mail {mail.id}"))
-        names |= {key_of(f"customer {address}") for address in mail.replies_to}
+        if mail.correspondent:
+            names.add(key_of(f"customer {mail.correspondent}"))
     return sorted({int.from_bytes(name[:8], signed=True) for name in names})
 
 
 def normal(address: str) -> str:
     """An address for comparing. The local part may be case-sensitive; nobody's server is."""
     return address.strip().lower()
+
+
+def without_detail(address: str) -> str:
+    """The address without its `+detail` (RFC 5233): a machine may write from another each time."""
+    local, at, domain = address.rpartition("@")
+    return f"{local.partition('+')[0]}{at}{domain}"
 
 
 def from_routed(received: Received[MailRouted], report: Report | None) -> TicketMail:

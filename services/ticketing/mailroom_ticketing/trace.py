@@ -107,7 +107,7 @@ def _claimed(row: RowMapping) -> TraceStep:
 
 def _requested(row: RowMapping) -> TraceStep:
     detail = {"ticket": row["ticket"], "key": row["idempotency_key"]}
-    told = f"to {row['correspondent']}"
+    told = f"to {row['send']['to'][0]['address']}"
     return _step(row["requested_at"], _REQUESTED[row["kind"]], told, **detail)
 
 
