@@ -48,6 +48,10 @@ def engine(
     """
     server_settings = {
         "application_name": application,
+        # A database may have been given others: who waits for a lock then sees what was there
+        # before, and what was committed and acknowledged may be gone after a crash.
+        "default_transaction_isolation": "read committed",
+        "synchronous_commit": "on",
         # By default never: a process that is frozen, or whose machine is gone, keeps its locks.
         IDLE: _milliseconds(idle_within),
     }
