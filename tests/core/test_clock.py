@@ -24,7 +24,10 @@ def test_an_offset_file_moves_it_at_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_nobody_else_asks_the_system_for_the_time() -> None:
-    """Else a test could not pass a day for all processes at once; durations are monotonic."""
+    """Else a test could not pass a day for all processes at once; durations are monotonic.
+
+    But the age of a file is reckoned by the clock that stamped it.
+    """
     root = Path(__file__).parents[2]
     asks = re.compile(
         r"datetime\.(?:now|today|utcnow)\(|date\.today\(|\btime\.(?:time|time_ns|gmtime|localtime)\("
@@ -37,6 +40,6 @@ def test_nobody_else_asks_the_system_for_the_time() -> None:
         for file in (root / folder).rglob("*.py")
         if file.name != "clock.py"
         for line in file.read_text().splitlines()
-        if asks.search(line)
+        if asks.search(line) and "st_mtime" not in line
     ]
     assert found == []
