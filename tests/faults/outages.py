@@ -6,7 +6,8 @@ Invariant: everything is taken back by `end`, so that the servers run and the li
 import asyncio
 import smtplib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.message import EmailMessage
@@ -18,7 +19,8 @@ from deploy import local
 from deploy.local import mail_programs
 from tests.faults.firm import PATIENCE, Firm
 from tests.faults.lines import OwnServers
-from tests.faults.mails import Post
+from tests.faults.looking import until_nothing_moves
+from tests.faults.mails import Dialogue, Post, open_ticket
 from tests.faults.probing import faults, said
 from tests.waiting import until
 
@@ -27,6 +29,8 @@ When = Literal["at rest", "in mid-work"]
 Length = Literal["short", "long"]
 
 BROKER_AND_DATABASE: Sequence[local.ServerName] = ("rabbitmq", "postgresql")
+RECOVERED_WITHIN = 10.0
+"""Seconds from a server's first answer until all is ready and the first mail moves on."""
 BEYOND_EVERY_RETRY = timedelta(days=2)
 """Longer than any pause in the code, and within the three days for which a mail is tried."""
 
@@ -101,6 +105,15 @@ async def bring_to_dovecot(firm: Firm, messages: Sequence[EmailMessage]) -> None
     await asyncio.to_thread(bring)
 
 
+async def number(firm: Firm, query: str, *values: object) -> int:
+    """What PostgreSQL itself answers to a query for one number."""
+    connection = await asyncpg.connect(firm.database.superuser_url)
+    try:
+        return int(await connection.fetchval(query, *values))
+    finally:
+        await connection.close()
+
+
 async def through(firm: Firm, post: Post) -> set[str]:
     """Which of these mails are at a ticket; looked up at the database itself."""
     ids = [mail.id for mail in post.mails]
@@ -116,6 +129,13 @@ async def through(firm: Firm, post: Post) -> set[str]:
     return {str(row[0]) for row in rows}
 
 
+async def some_are_through(firm: Firm, post: Post, number: int = 5) -> None:
+    async def some() -> bool:
+        return len(await through(firm, post)) >= number
+
+    await until(some, within=30)
+
+
 async def are_ready(firm: Firm, within: float = PATIENCE) -> None:
     """Wait until all services say so."""
 
@@ -128,26 +148,53 @@ async def are_ready(firm: Firm, within: float = PATIENCE) -> None:
 
 
 NOTICED = {
-    "rabbitmq": {"relay_waits"},
-    "postgresql": {"database_away"},
-    "dovecot": {"account_failing"},
-    "postfix": {"server_unreachable"},
+    "rabbitmq": "relay_waits",
+    "postgresql": "database_away",
+    "dovecot": "account_failing",
+    "postfix": "server_unreachable",
 }
 """What the log says, for whoever watches it, of a server that is away."""
 
 
 async def is_noticed(firm: Firm, server: local.ServerName, since: dict[str, int]) -> None:
-    """Wait until a service says that this server is away, by /readyz or in its log."""
+    """Wait until the services say that this server is away, by /readyz or in their logs."""
+    all_ = len(firm.processes)
 
-    def noticed() -> bool:
-        words = NOTICED[server]
-        if any(
-            line.get("event") in words for name in since for line in said(firm, name, since[name])
-        ):
+    async def noticed() -> bool:
+        if server in BROKER_AND_DATABASE and len(await asyncio.to_thread(faults, firm)) == all_:
             return True
-        return server in BROKER_AND_DATABASE and len(faults(firm)) == len(firm.processes)
+        return has_logged(firm, NOTICED[server], since)
 
-    async def looked() -> bool:
-        return await asyncio.to_thread(noticed)
+    await until(noticed, within=PATIENCE)
 
-    await until(looked, within=PATIENCE)
+
+def has_logged(firm: Firm, event: str, since: dict[str, int]) -> bool:
+    """Whether a service's log has this event, after so many bytes of it."""
+    return any(
+        line.get("event") == event for name in since for line in said(firm, name, since[name])
+    )
+
+
+async def recovery(firm: Firm, post: Post, answered: float) -> float:
+    """Seconds from `answered` until all services are ready and the first waiting mail moves on."""
+    before = await through(firm, post)
+    await are_ready(firm)
+
+    async def moves() -> bool:
+        there = await through(firm, post)
+        return there > before or len(there) == len(post.mails)
+
+    await until(moves, within=PATIENCE)
+    return time.monotonic() - answered
+
+
+@asynccontextmanager
+async def older_ticket(firm: Firm, opened: list[Dialogue]) -> AsyncIterator[Dialogue]:
+    """A ticket that is there; a case that fails leaves none for the next one."""
+    await are_ready(firm)
+    if not opened:
+        await until_nothing_moves(firm, [])
+        opened.append(await open_ticket(firm))
+    older = opened.pop()
+    yield older
+    opened.append(older)

@@ -2,9 +2,6 @@
 retry: afterwards every mail is one ticket, and every acknowledgement has left once."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from itertools import product
 from typing import get_args
 
@@ -13,27 +10,25 @@ import pytest
 from deploy import local
 from tests.faults.firm import Firm
 from tests.faults.lines import OwnServers
-from tests.faults.mails import Dialogue, Post, check, mixed, open_ticket
+from tests.faults.mails import Dialogue, Post, check, mixed
 from tests.faults.outages import (
     BEYOND_EVERY_RETRY,
     BROKER_AND_DATABASE,
+    RECOVERED_WITHIN,
     Bringing,
     How,
     Length,
     Outage,
     When,
-    are_ready,
     begin,
     bring_to_dovecot,
     end,
     is_noticed,
-    through,
+    older_ticket,
+    recovery,
+    some_are_through,
 )
 from tests.faults.probing import logged
-from tests.waiting import until
-
-RECOVERED_WITHIN = 10.0
-"""Seconds from the server's first answer until all is ready and the first mail moves on."""
 
 ALL = [
     Outage(server, how, when, length)
@@ -51,30 +46,6 @@ CASES = [
     pytest.param(each, id=str(each), marks=[] if str(each) in ALWAYS else pytest.mark.matrix)
     for each in ALL
 ]
-
-
-@pytest.fixture
-def healed(own: OwnServers, own_firm: Firm) -> Iterator[Firm]:
-    """The firm on its own servers, all of which run; and they do again afterwards."""
-    own.heal()
-    own_firm.start_missing()
-    yield own_firm
-    own.heal()
-
-
-@pytest.fixture(scope="session")
-def opened() -> list[Dialogue]:
-    """A ticket that a case has left as it should be, for the next one."""
-    return []
-
-
-@asynccontextmanager
-async def older_ticket(firm: Firm, opened: list[Dialogue]) -> AsyncIterator[Dialogue]:
-    """A ticket that is there; a case that fails leaves none for the next one."""
-    await are_ready(firm)
-    older = opened.pop() if opened else await open_ticket(firm)
-    yield older
-    opened.append(older)
 
 
 @pytest.mark.parametrize("outage", CASES)
@@ -100,13 +71,6 @@ async def test_after_an_outage_each_mail_is_one_ticket_and_each_answer_has_left_
     print(f"\n{outage}: recovered in {recovered:.1f} s")
     if outage.server in BROKER_AND_DATABASE and request.node.get_closest_marker("matrix"):
         assert recovered <= RECOVERED_WITHIN
-
-
-async def some_are_through(firm: Firm, post: Post, number: int = 5) -> None:
-    async def some() -> bool:
-        return len(await through(firm, post)) >= number
-
-    await until(some, within=30)
 
 
 async def disturbed(
@@ -137,16 +101,3 @@ async def disturbed(
     answered = await asyncio.to_thread(end, own, outage)
     bringing.may.set()
     return await recovery(firm, post, answered)
-
-
-async def recovery(firm: Firm, post: Post, answered: float) -> float:
-    """Seconds from `answered` until all services are ready and the first waiting mail moves on."""
-    before = await through(firm, post)
-    await are_ready(firm)
-
-    async def moves() -> bool:
-        there = await through(firm, post)
-        return there > before or len(there) == len(post.mails)
-
-    await until(moves, within=30)
-    return time.monotonic() - answered
