@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -57,8 +58,10 @@ async def end(living: "asyncio.Task[None]", engines: Sequence[AsyncEngine]) -> N
     timer.daemon = True
     timer.start()
     await _cancelled({living}, SETTLE_WITHIN)
-    leaving = {asyncio.create_task(engine.dispose()) for engine in engines}
-    await asyncio.wait(leaving, timeout=LEAVE_WITHIN)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEAVE_WITHIN):
+            leaving = (engine.dispose() for engine in engines)
+            await asyncio.gather(*leaving, return_exceptions=True)
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     is_clear = await _cancelled(rest, _REST_WITHIN)
     log.info("stopped", seconds=round(time.monotonic() - began, 2))

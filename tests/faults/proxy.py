@@ -84,6 +84,8 @@ class Proxy:
         self._rate = 0.0
         self._trap: _Trap | None = None
         self.port = 0
+        self.taken = 0
+        """How many connections there have been."""
 
     # What a test does to it; each holds when the call returns.
 
@@ -194,6 +196,7 @@ class Proxy:
         if self._trap is not None:
             connection.waiting = Waiting(self._trap.moment)
         self._connections.add(connection)
+        self.taken += 1
         connection.task = asyncio.create_task(self._serve(connection, reader))
         connection.task.add_done_callback(lambda _: self._connections.discard(connection))
 

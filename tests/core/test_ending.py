@@ -1,0 +1,71 @@
+"""How a process ends: in order, and in time though something of it hangs."""
+
+import asyncio
+import json
+import sys
+import time
+from signal import SIGTERM
+
+START = """
+import asyncio, threading
+from mailroom import ending, observability
+
+async def live():
+    while True:
+        {work}
+
+async def main():
+    observability.configure_logs("INFO", "json")
+    asked = ending.asked_to_stop()
+    living = asyncio.create_task(live(), name="living")
+    print("started", flush=True)
+    await asked
+    await ending.end(living, [])
+
+ending.END_WITHIN = 3.0
+{before}
+asyncio.run(main())
+"""
+SWALLOWS = """
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass"""
+
+
+async def ended(before: str = "", work: str = "await asyncio.sleep(3600)") -> tuple[float, str]:
+    """Ask a process with this work to stop: after how many seconds it ended, its last words."""
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", START.format(before=before, work=work)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert running.stdout
+    assert await running.stdout.readline() == b"started\n"
+    running.send_signal(SIGTERM)
+    began = time.monotonic()
+    words = (await running.stdout.read()).decode()
+    assert await running.wait() == 0
+    return time.monotonic() - began, words
+
+
+async def test_what_is_cancelled_in_order_ends_at_once() -> None:
+    _, words = await ended()
+    events = [json.loads(line)["event"] for line in words.splitlines()]
+    assert events == ["stopping", "stopped"]
+
+
+async def test_a_thread_that_hangs_is_cut_off_and_named() -> None:
+    hangs = "threading.Thread(target=threading.Event().wait, name='resolve_0').start()"
+    seconds, words = await ended(before=hangs)
+    assert seconds < 10
+    last = json.loads(words.splitlines()[-1])
+    assert (last["event"], last["threads"]) == ("ended_by_force", ["MainThread", "resolve_0"])
+
+
+async def test_a_task_that_swallows_its_cancellation_is_cut_off_and_named() -> None:
+    before = "ending.SETTLE_WITHIN = 0.5"
+    seconds, words = await ended(before, SWALLOWS)
+    assert seconds < 10
+    told = [json.loads(line) for line in words.splitlines()]
+    assert [one["event"] for one in told][-1] == "ended_by_force"
+    assert {"living"} == {name for one in told for name in one.get("tasks", [])}
