@@ -111,6 +111,22 @@ class Firm:
             guarded.wait_until_ended(process.guard.folder)
             process.held.close()
 
+    @contextmanager
+    def second(self, *names: str) -> Iterator[None]:
+        """A second replica of each of these services; behind the block only the first is left.
+
+        The first may have been frozen, and is thawed then.
+        """
+        try:
+            for name in names:
+                self.start(name, replica=2)
+            yield
+        finally:
+            for name in names:
+                if name in self.processes:
+                    self.thaw(name)
+                self.end(f"{name}-2")
+
     def kill_all(self) -> None:
         """End what runs, at once."""
         for name in list(self.processes):
