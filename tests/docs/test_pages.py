@@ -13,7 +13,7 @@ from tests.docs.pages import ROOT, blocks, links, pages
 PAGES = pytest.mark.parametrize("page", pages(), ids=str)
 OF_A_MACHINE = re.compile(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}/|/home/")
 MAKE = re.compile(r"(?:^|`)make ([a-z][a-z.-]*)", re.MULTILINE)
-TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 CRASHPOINT = re.compile(r'crashpoint\("([a-z_.]+)"')
 TOLD_CRASHPOINT = re.compile(r"\| `([a-z_]+\.[a-z_]+)` \|$", re.MULTILINE)
 METRIC = re.compile(r"`(mailroom_[a-z_]+)(?:\{[^}]*\})?`")
