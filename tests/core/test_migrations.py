@@ -49,6 +49,7 @@ def _differences(connection: Connection, service: Service) -> list[object]:  # t
 
 
 async def test_migrating_again_and_twice_at_once_changes_nothing(database: Database) -> None:
+    """Default overridden: Alembic takes no lock."""
     owner, services = owner_of(database), list(SERVICES.values())
     await asyncio.gather(migrate_database(owner, services), migrate_database(owner, services))
 

@@ -162,7 +162,7 @@ async def test_adding_to_a_missing_folder_says_that_it_is_missing(
 
 
 async def test_a_thousand_mails_are_listed(user: User) -> None:
-    """The library recurses for each line: this many in one answer ended in a hung caller."""
+    """Default overridden: aioimaplib recurses for each line, and the caller of so many hung."""
     count = 1000
     lines = b"".join(
         b'* %d FETCH (UID %d RFC822.SIZE 9 INTERNALDATE "01-Jan-2024 00:00:00 +0000" FLAGS ())\r\n'

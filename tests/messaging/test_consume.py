@@ -341,6 +341,7 @@ async def test_a_stranger_who_sends_no_command_of_his_own_is_not_answered(world:
 async def test_consumers_have_a_prefetch_limit_since_there_is_none_by_default(
     world: World, rabbitmq: local.Servers
 ) -> None:
+    """Default overridden: RabbitMQ would hand over all that is queued, and a kill count for all."""
     async with world.running(DESK, only=only_consumers, batch=30):
         # The first consumer takes one at a time, until something new comes.
         await deliver(world, 1)

@@ -90,7 +90,8 @@ async def alarm(private: local.Servers, *, on: bool) -> None:
 async def test_under_a_memory_alarm_the_relay_blames_no_event_and_goes_on_afterwards(
     world: World, private: local.Servers
 ) -> None:
-    """RabbitMQ neither confirms nor refuses then, for ever, and closes nothing."""
+    """Default overridden: RabbitMQ neither confirms nor refuses then, for ever, and closes nothing;
+    and aio-pika waits with it."""
     await world.place(*(OrderPlaced(number=number) for number in range(50)))
     await alarm(private, on=True)
     connection = await aio_pika.connect(world.broker.url("shop"))
