@@ -56,7 +56,7 @@ def _prepare(service: Service[Any], common: settings.CommonSettings) -> _Running
 
 
 async def run(services: Sequence[Service[Any]]) -> None:
-    """Run services until SIGTERM or SIGINT; then this process must end.
+    """Run services until SIGTERM or SIGINT; then this process ends.
 
     Raises SettingsRefused before anything has started.
     """

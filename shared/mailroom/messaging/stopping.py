@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 FINISH_WITHIN = 5.0
 """Seconds that what is in hand has to end once its loop is cancelled."""
-LEAVE_WITHIN = 2.0
+LEAVE_WITHIN = 1.0
 """Seconds that RabbitMQ has to answer to a goodbye."""
 _LAST_WORD_WITHIN = 1.5
 """Seconds that what is cut short has to write down how far it came."""
