@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-faults test-long servers lint types format contracts check lock packages clean
+.PHONY: help demo smoke test mutants test-faults test-long servers lint types format contracts check lock packages clean
 
 # The first that is new enough.
 PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
@@ -33,6 +33,9 @@ test-faults: packages .venv/ready ## every plug pulled at every place; `make tes
 test-long: packages .venv/ready ## rounds of 300 mails with faults by chance: make test-long ROUNDS=300 SEED=1
 	@echo 'SEED=$(SEED) ROUNDS=$(ROUNDS); a round again, by its own seed N: make test-long SEED=N ROUNDS=1'
 	@MAILROOM_SEED=$(SEED) MAILROOM_ROUNDS=$(ROUNDS) $(BIN)/pytest -n 2 -m long $(ARGS)
+
+mutants: packages .venv/ready ## break each promise's line in a copy: exactly its tests must fail; some: ARGS="storm Sent"
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 servers: packages .venv/ready ## private RabbitMQ, PostgreSQL, Dovecot and Postfix to try things on, until Ctrl-C
 	@$(BIN)/python -m deploy.local servers $(ARGS)

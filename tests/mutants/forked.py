@@ -1,0 +1,133 @@
+"""Runs of pytest, each a fork of a process that has imported the libraries: a second less a run.
+
+Invariant: nothing of the project is imported before the fork, so that each run imports all of it
+from its own folder; a run in which a module of it came from elsewhere ends with `STRANGE`.
+"""
+
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+WITHIN = 180.0
+"""Seconds that a run has."""
+STRANGE = 90
+_TOO_LATE = 91
+_LIBRARIES = (
+    "aio_pika",
+    "aioimaplib",
+    "aiosmtplib",
+    "alembic.command",
+    "asyncpg",
+    "faststream.rabbit",
+    "jinja2",
+    "nacl.public",
+    "prometheus_client",
+    "pydantic_settings",
+    "pytest",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.ext.asyncio",
+    "structlog",
+    "trustme",
+    "turbohtml",
+)
+
+
+class TakesTooLong(Exception):
+    """A run did not end in time, and was killed with all that it had started."""
+
+
+class NotTheCopy(Exception):
+    """A module of the project came from elsewhere than the folder of the run."""
+
+
+@dataclass(frozen=True)
+class Forks:
+    """A process that runs one pytest after another."""
+
+    process: "subprocess.Popen[str]"
+
+    def run(self, folder: Path, environment: dict[str, str], arguments: Sequence[str]) -> str:
+        """Run pytest in `folder`, whose packages are imported; what it said.
+
+        Raises TakesTooLong, NotTheCopy.
+        """
+        said = folder / "said.txt"
+        asked, answers = self.process.stdin, self.process.stdout
+        if asked is None or answers is None:  # for the type checker: both are pipes
+            raise OSError("no pipes")
+        print(json.dumps([str(folder), str(said), environment, list(arguments)]), file=asked)
+        asked.flush()
+        code = int(answers.readline())
+        if code == _TOO_LATE:
+            raise TakesTooLong(f"no end within {WITHIN:g} s")
+        if code == STRANGE:
+            raise NotTheCopy(said.read_text("utf-8", "replace").splitlines()[-1])
+        return said.read_text("utf-8", "replace")
+
+
+@contextmanager
+def forking() -> Iterator[Forks]:
+    """Begin to import; the end of its input ends it."""
+    with subprocess.Popen(
+        # By its path: as a module it would bring the packages around it.
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Forks(process)
+
+
+def _serve() -> None:
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    for asked in sys.stdin:
+        folder, said, environment, arguments = json.loads(asked)
+        pid = os.fork()
+        if pid == 0:
+            _run(folder, said, environment, arguments)
+        print(_code_of(pid), flush=True)
+
+
+def _code_of(pid: int) -> int:
+    ended = os.pidfd_open(pid)
+    in_time, _, _ = select.select([ended], [], [], WITHIN)
+    os.close(ended)
+    if not in_time:
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) if in_time else _TOO_LATE
+
+
+def _run(folder: str, said: str, environment: dict[str, str], arguments: list[str]) -> None:
+    import pytest  # noqa: PLC0415 -- imported before, unless this module is only asked
+
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
+        os.dup2(file, stream)
+    sys.path[:1] = environment["PYTHONPATH"].split(os.pathsep)
+    code = int(pytest.main(arguments))
+    strangers = [
+        f"{name} is of {module.__file__}"
+        for name, module in sys.modules.items()
+        if name.startswith("mailroom") and not str(module.__file__).startswith(f"{folder}/")
+    ]
+    print(*strangers, sep="\n")
+    sys.stdout.flush()
+    os._exit(STRANGE if strangers else code)
+
+
+if __name__ == "__main__":
+    _serve()
