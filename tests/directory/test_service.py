@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+from mailroom import clock
 from mailroom.contracts import AccountObserved
 from mailroom.messaging.envelope import Received
 from mailroom.service import Resources
@@ -64,6 +65,19 @@ async def test_the_newest_observation_stays_whatever_the_order(as_: As) -> None:
     }
     assert await after(as_, [new], [old]) == expected
     assert await after(as_, [old], [new, old]) == expected
+
+
+async def test_what_was_observed_before_the_clock_was_put_back_hides_nothing_after_it(
+    as_: As,
+) -> None:
+    account = await an_account(as_)
+    now = clock.now()
+    before, after_it = (
+        observed(account, now + timedelta(hours=1)),
+        observed(account, now, "refused"),
+    )
+    states = await after(as_, [before], [after_it])
+    assert (states[account].state, states[account].problem) == ("failing", "refused")
 
 
 async def test_states_of_several_accounts_are_kept_from_one_batch(as_: As) -> None:

@@ -39,6 +39,11 @@ def test_it_is_told_once_an_hour_all_the_same() -> None:
     assert to_tell(OK, "", later) == Standing("ok", "", NOW, later)
 
 
+def test_it_is_told_at_once_when_it_was_last_told_at_a_time_that_is_still_to_come() -> None:
+    put_back = NOW - timedelta(hours=1)
+    assert to_tell(OK, "", put_back) == Standing("ok", "", NOW, put_back)
+
+
 def test_problems_of_folders_and_parked_mails_are_told_together() -> None:
     parked = [ParkedMail("INBOX", 7, "not delivered"), ParkedMail("Sent", 8, "refused")]
     words = words_for(["no folder 'Old'"], parked)

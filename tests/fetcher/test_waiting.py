@@ -1,6 +1,7 @@
 """When new mail is noticed: by IDLE within about a second, else by interval or calendar."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -132,6 +133,19 @@ async def test_an_account_is_fetched_at_once_when_somebody_wants_it(office: Offi
             put_mail(client, a_mail("1"))
         await fetch_now(office, account)
         await brought(office, 1, within=3)
+
+
+async def test_an_account_is_fetched_at_once_also_after_the_clock_was_put_back(
+    office: Office, clock_offset: Callable[[float], None]
+) -> None:
+    account = await add_account(office, "service", interval_seconds=3600)
+    async with replica(office):
+        await until(lambda: observed(office, account))
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("now"))
+        clock_offset(-3600)
+        await fetch_now(office, account)
+        await brought(office, 1)
 
 
 async def test_an_idle_account_is_fetched_at_once_too(office: Office, middle: Between) -> None:

@@ -39,3 +39,11 @@ def test_an_account_sends_no_more_than_its_rate_within_any_minute() -> None:
     assert free_at([], now, per_minute=1) == now
     later = NOON + timedelta(minutes=5)
     assert free_at(sent, later, per_minute=3) == later
+
+
+def test_what_was_sent_before_the_clock_was_put_back_holds_up_nothing() -> None:
+    sent = [NOON + timedelta(hours=1, seconds=second) for second in (0, 10, 20)]
+    now = NOON + timedelta(seconds=30)
+    assert free_at(sent, now, per_minute=2) == now
+    since = [*sent, NOON, NOON + timedelta(seconds=10)]
+    assert free_at(since, now, per_minute=2) == NOON + timedelta(minutes=1)

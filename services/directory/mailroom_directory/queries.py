@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, delete, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +21,7 @@ from mailroom_directory.fields import FieldRefused
 from mailroom_directory.listing import KINDS, KindName
 from mailroom_directory.logins import SealedLogin
 from mailroom_directory.server_urls import Login, Protocol
-from mailroom_directory.states import State
+from mailroom_directory.states import CLOCKS_DIFFER, State
 
 
 async def add(tx: AsyncConnection, kind: KindName, values: Mapping[str, Any], at: datetime) -> UUID:
@@ -157,8 +157,13 @@ async def lock_accounts(tx: AsyncConnection, accounts: Iterable[UUID]) -> set[UU
     return set((await tx.execute(query.with_for_update(key_share=True, read=True))).scalars())
 
 
-async def store_states(tx: AsyncConnection, observed: Sequence[AccountObserved]) -> None:
-    """Store observations, one an account, where none newer is there."""
+async def store_states(
+    tx: AsyncConnection, observed: Sequence[AccountObserved], now: datetime
+) -> None:
+    """Store observations, one an account, where none newer is there.
+
+    What was observed at a time still to come is not newer: the clock was put back since.
+    """
     names = [field.name for field in fields(State)]
     rows = [
         {"account_id": event.account, **{name: getattr(event, name) for name in names}}
@@ -171,7 +176,10 @@ async def store_states(tx: AsyncConnection, observed: Sequence[AccountObserved])
         statement.on_conflict_do_update(
             index_elements=["account_id"],
             set_={name: statement.excluded[name] for name in names},
-            where=store.account_states.c.observed_at < statement.excluded.observed_at,
+            where=or_(
+                store.account_states.c.observed_at < statement.excluded.observed_at,
+                store.account_states.c.observed_at > now + CLOCKS_DIFFER,
+            ),
         ),
         rows,
     )

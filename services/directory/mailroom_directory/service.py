@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mailroom import clock
 from mailroom.contracts import AccountFetch, AccountObserved, DirectoryChanged
 from mailroom.messaging.envelope import Outgoing, Received
 from mailroom.service import Resources, Service, Subscription
@@ -24,7 +25,7 @@ async def note(
     """Keep the newest observation of each account; of a removed one there is nothing to keep."""
     newest = states.newest(received.event for received in events)
     kept = await queries.lock_accounts(tx, newest)
-    await queries.store_states(tx, [newest[account] for account in kept])
+    await queries.store_states(tx, [newest[account] for account in kept], clock.now())
     return ()
 
 

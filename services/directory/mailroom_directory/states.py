@@ -12,6 +12,8 @@ from mailroom.contracts import AccountObserved
 
 SILENT_AFTER = timedelta(hours=2)
 """The fetcher tells once an hour; who has not been heard of for two is not looked after."""
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""What was observed later than this from now was observed before the clock was put back."""
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ class Attended:
     account: Account
     task: asyncio.Task[None]
     wake: asyncio.Event
-    since: datetime
-    """When it was last told to fetch at once, or began."""
+    wanted_at: datetime | None
+    """When somebody wanted it fetched at once, as last seen: another time is another wish."""
 
 
 @dataclass
@@ -171,7 +171,8 @@ def _dead(supervisor: Supervisor, signs: Mapping[str, datetime]) -> dict[str, da
 
 async def _read_directory(supervisor: Supervisor, tx: AsyncConnection) -> None:
     now = clock.now()
-    if supervisor.read_at is not None and now < supervisor.read_at + READ_AGAIN:
+    # A time that is still to come is of a clock that was put back since.
+    if supervisor.read_at and supervisor.read_at <= now < supervisor.read_at + READ_AGAIN:
         return
     accounts = await directory.accounts(tx)
     supervisor.wanted = {one.id: one for one in accounts if one.enabled and one.imap is not None}
@@ -203,10 +204,11 @@ def _begin(supervisor: Supervisor, account: Account, held: Held | None) -> None:
     if one is None:
         wake = asyncio.Event()
         task = asyncio.create_task(_keep_attending(supervisor.shared, account, wake))
-        supervisor.attended[account.id] = Attended(account, task, wake, clock.now())
+        wanted_at = held.fetch_wanted_at if held else None
+        supervisor.attended[account.id] = Attended(account, task, wake, wanted_at)
         return
-    if held and held.fetch_wanted_at and held.fetch_wanted_at > one.since:
-        one.since = held.fetch_wanted_at
+    if held and held.fetch_wanted_at != one.wanted_at:
+        one.wanted_at = held.fetch_wanted_at
         one.wake.set()
 
 

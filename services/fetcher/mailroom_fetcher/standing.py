@@ -27,7 +27,8 @@ def to_tell(last: Standing | None, problem: str, now: datetime) -> Standing | No
     state: Literal["ok", "failing"] = "failing" if problem else "ok"
     if last is None or last.state != state:
         return Standing(state, problem, now, now)
-    if last.problem != problem or last.observed_at + EVERY <= now:
+    # Also when it was last told at a time that is still to come: the clock was put back.
+    if last.problem != problem or not last.observed_at <= now < last.observed_at + EVERY:
         return Standing(state, problem, last.since, now)
     return None
 

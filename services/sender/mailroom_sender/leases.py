@@ -27,6 +27,7 @@ from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled
 from mailroom.service import Resources
 from mailroom.standstill import Seen, watched
+from mailroom_sender.logins import REFUSED_REST
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import copies, leases, requests
 from mailroom_sender.waking import listen
@@ -176,9 +177,15 @@ async def _due(
     tx: AsyncConnection, work: Work, now: datetime
 ) -> list[tuple[UUID, str | None, int]]:
     table = requests if work == "send" else copies
-    wanted: ColumnElement[bool] = exists().where(
+    rested = or_(
+        leases.c.rests_until.is_(None),
+        leases.c.rests_until <= now,
+        # Nobody rests so long: the clock was put back.
+        leases.c.rests_until > now + REFUSED_REST,
+    )
+    wanted: ColumnElement[bool] = rested & exists().where(
         table.c.account == leases.c.account, table.c.due <= now
-    ) & or_(leases.c.rests_until.is_(None), leases.c.rests_until <= now)
+    )
     if work == "send":
         # Somebody died between the commit before DATA and the one after it.
         wanted |= exists().where(

@@ -29,8 +29,10 @@ def give_up(first_due: datetime, patience: timedelta, expires_at: datetime | Non
 def free_at(sent: Sequence[datetime], now: datetime, per_minute: int) -> datetime:
     """When an account may send again, if at most `per_minute` mails leave within any minute.
 
-    `sent` are the times of its latest mails, ascending; `per_minute` of them suffice.
+    `sent` are the times of its latest mails; `per_minute` of them suffice. Those that are still to
+    come do not count: the clock was put back, and nobody knows when they left.
     """
-    if len(sent) < per_minute:
+    past = sorted(each for each in sent if each <= now)
+    if len(past) < per_minute:
         return now
-    return max(now, sent[-per_minute] + MINUTE)
+    return max(now, past[-per_minute] + MINUTE)
