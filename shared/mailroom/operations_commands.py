@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import click
 
 from mailroom import migrations, serve, settings
-from mailroom.cli import Refusal, run
+from mailroom.cli import Refusal, refuse, run
 from mailroom.messaging.topology import OWNER, definitions
 from mailroom.service import ServiceUnknown, named
 
@@ -33,8 +33,17 @@ def migrate_command() -> None:
     Run it before any service of a new version starts. Running it again, or twice at once, is safe.
     """
     services = named(["all"])
-    run(migrations.migrate(settings.load(settings.OwnerSettings), services))
+    owner = settings.load(settings.OwnerSettings)
+    try:
+        run(migrations.migrate(owner, services, _tell_that_another_runs))
+    except migrations.DatabaseNewer as newer:
+        remedy = "a newer version migrated it: run that one's `mailroom migrate` and services"
+        raise refuse("schema", f"{newer.schema} {newer.revision}", remedy) from None
     click.echo(f"migrated: {', '.join(service.name for service in services)}")
+
+
+def _tell_that_another_runs() -> None:
+    click.echo("mailroom: another `mailroom migrate` is running: waiting for it", err=True)
 
 
 @click.command("topology")
