@@ -56,7 +56,11 @@ class ServiceSettings(BaseSettings):
         default=12, ge=1, le=100, description="how often an event is tried before it is parked"
     )
     retention_days: int = Field(
-        default=30, ge=1, description="days that published events are kept for replay"
+        default=30,
+        ge=1,
+        # Consumers know ids for 60 days and their own retention: see `consumed`.
+        le=60,
+        description="days that published events are kept for replay",
     )
 
 

@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from mailroom import clock as mailroom_clock
 from mailroom.messaging import outbox
+from mailroom.messaging.consumed import KEPT_BEYOND_RETENTION
 from mailroom.messaging.envelope import Outgoing
 from mailroom.messaging.pruning import prune_once
+from mailroom.settings import ServiceSettings
 from tests.messaging.clock import Clock
 from tests.messaging.world import (
     SHOP,
@@ -195,6 +198,33 @@ async def test_consumed_ids_outlive_the_events_that_can_be_replayed(world: World
     await prune_once(resources, now)
     left = {row.event_id for row in await world.rows(shop_messaging.consumed)}
     assert left == {"31", "89"}
+
+
+def test_no_event_can_be_kept_for_longer_than_its_id_is_known_anywhere() -> None:
+    longest = KEPT_BEYOND_RETENTION.days
+    addresses = {"database_url": "postgresql://a@b/c", "broker_url": "amqp://a@b/c"}
+    settings = ServiceSettings.model_validate({**addresses, "retention_days": longest})
+    assert settings.retention_days == longest
+    for days in (0, longest + 1):
+        with pytest.raises(ValidationError, match="retention_days"):
+            ServiceSettings.model_validate({**addresses, "retention_days": days})
+
+
+async def test_an_event_that_is_replayed_month_after_month_is_not_when_its_id_may_be_forgotten(
+    world: World,
+) -> None:
+    """Each replay keeps it for another month, while consumers count from when they first had it."""
+    now = mailroom_clock.now()
+    await world.place(OrderPlaced(number=1))
+    await send_all_as_of(world, now)
+    again = []
+    for month in range(1, 5):
+        later = now + month * timedelta(days=29)
+        async with world.resources(SHOP).engine.begin() as tx:
+            count = await outbox.republish(tx, shop_messaging, now, (), later)
+        await send_all_as_of(world, later)
+        again.append(count)
+    assert again == [1, 1, 0, 0]
 
 
 async def test_published_events_are_had_again_with_the_same_ids_since_a_time_and_by_name(

@@ -16,7 +16,8 @@ from mailroom.messaging.envelope import Received
 from mailroom.messaging.tables import MessagingTables
 
 KEPT_BEYOND_RETENTION = timedelta(days=60)
-"""Beyond the consumer's own retention, for publishers with a longer one."""
+"""Beyond the consumer's own retention, which may be shorter than the publisher's. No service keeps
+its events for longer than this, and no older event is replayed."""
 
 _CHUNK = 10_000
 

@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
 from mailroom.messaging.admission import Delivery, Origin, retry_headers
+from mailroom.messaging.consumed import KEPT_BEYOND_RETENTION
 from mailroom.messaging.envelope import Outgoing
 from mailroom.messaging.tables import AnyRow, MessagingTables
 from mailroom.messaging.topology import EXCHANGE, retry_exchange
@@ -169,13 +170,18 @@ async def republish(
 ) -> int:
     """Publish again what was sent since `since`, with the same event ids; returns how many events.
 
-    `names` are contracts' names; none means all. Consumers that had an event know it by its id.
+    `names` are contracts' names; none means all. Consumers that had an event know it by its id. One
+    that was replayed month after month until they may have forgotten it is not replayed again.
     """
     sent = tables.outbox_sent
     names_kept = [column.name for column in sent.c if column.name not in ("id", "sent_at")]
     once = (
         select(*(sent.c[name] for name in names_kept))
-        .where(sent.c.sent_at >= since, sent.c.exchange == EXCHANGE)
+        .where(
+            sent.c.sent_at >= since,
+            sent.c.exchange == EXCHANGE,
+            sent.c.created_at > moment - KEPT_BEYOND_RETENTION,
+        )
         # It may have been republished before.
         .ext(distinct_on(sent.c.event_id, sent.c.routing_key))
         .order_by(sent.c.event_id, sent.c.routing_key)
