@@ -33,6 +33,17 @@ DEAD_LINE = {
 }
 """A connection is given up half a minute after its server's machine was last heard (tcp(7))."""
 
+GONE_MACHINE = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
+"""As the server sees it: our transactions end half a minute after our machine was last heard.
+
+By default, after more than two hours. A handler may think for ten minutes, but shall not keep its
+locks so long when its machine is gone."""
+
 IDLE = "idle_in_transaction_session_timeout"
 IDLE_WITHIN = 15.0
 """Seconds that a transaction may wait for its process, where nothing else is said."""
@@ -54,6 +65,7 @@ def engine(
         "synchronous_commit": "on",
         # By default never: a process that is frozen, or whose machine is gone, keeps its locks.
         IDLE: _milliseconds(idle_within),
+        **GONE_MACHINE,
     }
     made = create_async_engine(
         make_url(str(url)).set(drivername="postgresql+asyncpg"),

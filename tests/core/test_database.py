@@ -66,6 +66,18 @@ async def test_a_transaction_whose_process_stands_still_is_ended(database: Datab
     await other.dispose()
 
 
+async def test_the_server_gives_up_who_is_gone_within_half_a_minute(database: Database) -> None:
+    """Default overridden: the system's, more than two hours."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    settings = text("SELECT name, CAST(setting AS int) FROM pg_settings WHERE name LIKE 'tcp_%'")
+    async with connections.connect() as connection:
+        server = {row.name: row.setting for row in await connection.execute(settings)}
+    pauses = server["tcp_keepalives_interval"] * server["tcp_keepalives_count"]
+    assert server["tcp_keepalives_idle"] + pauses == 30
+    assert server["tcp_user_timeout"] == 30_000
+    await connections.dispose()
+
+
 async def test_only_a_transaction_that_asked_for_it_may_wait_for_longer(database: Database) -> None:
     connections = engine(Url(database.url(OWNER)), "test", connections=1)
     limit = text("SELECT current_setting('idle_in_transaction_session_timeout')")
