@@ -68,7 +68,7 @@ async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
     queries = (
         _at_no_ticket(mails),
         _unpublished(),
-        _unhandled(),
+        unhandled(),
         _unrouted(),
         _unsent(),
         _unfiled(),
@@ -133,7 +133,8 @@ def _unpublished() -> CompoundSelect[Any]:
     )
 
 
-def _unhandled() -> Select[Any]:
+def unhandled() -> Select[Any]:
+    """Each published event that a queue gets, and whose service has not handled it."""
     services, bindings = installed_services(), _bindings()
     sent = union_all(
         *(
@@ -237,20 +238,22 @@ async def ticket_numbers(firm: Firm) -> set[int]:
 
 
 async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Seen:
-    """What these tickets, customers and our Sent folder show."""
+    """What these tickets, customers and our Sent folders show."""
+    inboxes = {
+        person.address: [Answer(id_of(each), _answered(each)) for each in firm.folder(person)]
+        for person in customers
+    }
+    ours = (firm.service, firm.sales)
+    sent = [id_of(each) for person in ours for each in firm.folder(person, "Sent")]
+    # Mail programs may take their time: PostgreSQL ends who idles in a transaction.
     async with _connected(firm) as engine, engine.connect() as tx:
         dialogues: dict[int, list[str]] = {number: [] for number in tickets}
         for number, known_as in await tx.execute(_dialogues(tickets)):
             dialogues[number].append(known_as)
         return Seen(
             tickets=dialogues,
-            inboxes={
-                person.address: [
-                    Answer(id_of(each), _answered(each)) for each in firm.folder(person)
-                ]
-                for person in customers
-            },
-            sent=[id_of(each) for each in firm.folder(firm.service, "Sent")],
+            inboxes=inboxes,
+            sent=sent,
             doubtful=dict(row.tuple() for row in await tx.execute(_doubts())),
             parked=list(await tx.scalars(_parked())),
         )

@@ -1,4 +1,4 @@
-"""What a service says of itself: its log, and its probe.
+"""What a service says of itself, by its log and its probe, and whether it has done its work.
 
 Invariant: it is asked where operators ask.
 """
@@ -9,8 +9,15 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic_core import Url
+from sqlalchemy import func, select
+
 from deploy.local import guarded
+from mailroom import database
+from mailroom_fetcher.store import arrivals
 from tests.faults.firm import PATIENCE, Firm
+from tests.faults.looking import unhandled
+from tests.installation import installed_services, queues_of
 from tests.waiting import until
 
 
@@ -49,3 +56,24 @@ def _log(firm: Firm, name: str) -> Iterator[dict[str, Any]]:
     for line in (firm.it.folder / name / guarded.LOG).read_text().splitlines():
         if line.startswith("{"):
             yield json.loads(line)
+
+
+async def has_worked(firm: Firm, name: str) -> None:
+    """Wait until what waits for this service is done, as far as it can be without the others."""
+    service = next(each for each in installed_services() if each.name == name)
+    queues = {f"not handled: {queue}" for queue in queues_of(service)}
+    outbox = service.messaging.outbox
+    unpublished = select(func.count()).where(outbox.c.due <= firm.now)
+    brought = select(func.count()).select_from(arrivals)
+    engine = database.engine(Url(firm.database.superuser_url), "looking", connections=1)
+
+    async def done() -> bool:
+        async with engine.connect() as tx:
+            assert not queues & set(await tx.scalars(unhandled()))
+            if name == "fetcher":
+                lie = sum(len(firm.folder(each)) for each in (firm.service, firm.sales))
+                assert (await tx.execute(brought)).scalar_one() >= lie
+            return not (await tx.execute(unpublished)).scalar_one()
+
+    await until(done, PATIENCE, every=0.2)
+    await engine.dispose()

@@ -3,30 +3,22 @@ becomes one ticket all the same, and nobody has to start one again."""
 
 import asyncio
 from datetime import timedelta
-from itertools import chain
 from typing import Any
 
-import aio_pika
 import pytest
-from pydantic_core import Url
-from sqlalchemy import func, select
 
 from deploy import local
 from deploy.local import mail_programs
-from mailroom import database
 from mailroom.messaging import topology
-from mailroom_fetcher.store import arrivals
-from tests.faults.firm import PATIENCE, Firm
+from tests.faults.firm import Firm
 from tests.faults.mails import check, mixed, open_ticket
-from tests.faults.readiness import is_ready, logged, says
+from tests.faults.readiness import has_worked, is_ready, logged, says
 from tests.installation import (
     PUBLISHERS,
     installed_services,
     passwords,
-    queues_of,
     service_names,
 )
-from tests.waiting import until
 
 DAYS = timedelta(days=3)
 ROTATIONS = [
@@ -60,7 +52,7 @@ async def test_services_start_one_after_another_each_with_mail_waiting(
         await firm.gets(*post.messages[number * share :][:share])
         firm.start(name)
         await is_ready(firm, name)
-        await _has_worked(firm, name)
+        await has_worked(firm, name)
     await check(firm, post, older)
 
 
@@ -75,7 +67,7 @@ async def test_a_publisher_may_run_days_before_its_consumer_and_never_with_it(
     for name in ("directory", "fetcher", "router", "ticketing", "sender"):
         firm.start(name)
         await is_ready(firm, name)
-        await _has_worked(firm, name)
+        await has_worked(firm, name)
         firm.end(name)
         firm.pass_time(DAYS)
     firm.start_missing()
@@ -140,38 +132,6 @@ async def _older(firm: Firm) -> Any:
     for name in list(firm.processes):
         firm.end(name)
     return older
-
-
-async def _has_worked(firm: Firm, name: str) -> None:
-    """What waited for this service is done, as far as it can be without the others."""
-    service = next(each for each in installed_services() if each.name == name)
-    outbox = service.messaging.outbox
-    unpublished = select(func.count()).where(outbox.c.due <= firm.now)
-    engine = database.engine(Url(firm.database.superuser_url), "looking", connections=1)
-
-    async def published() -> bool:
-        async with engine.connect() as tx:
-            assert not await tx.scalar(unpublished)
-            if name == "fetcher":
-                brought = await tx.scalar(select(func.count()).select_from(arrivals))
-                assert brought is not None
-                assert brought >= len(
-                    list(chain(*(firm.folder(each) for each in (firm.service, firm.sales))))
-                )
-        return True
-
-    url = firm.it.environment["MAILROOM_OWNER_BROKER_URL"]
-    async with await aio_pika.connect(url, timeout=10) as connection:
-        channel = await connection.channel()
-
-        async def handled() -> bool:
-            for queue in queues_of(service):
-                waiting = (await channel.declare_queue(queue, passive=True)).declaration_result
-                assert not waiting.message_count, queue
-            return await published()
-
-        await until(handled, within=PATIENCE)
-    await engine.dispose()
 
 
 def _make_database_and_vhost(firm: Firm) -> None:
