@@ -8,7 +8,7 @@ import click
 
 from mailroom import migrations, serve, settings
 from mailroom.cli import Refusal, refuse, run
-from mailroom.messaging.topology import OWNER, definitions
+from mailroom.messaging.topology import OWNER, NameTaken, definitions
 from mailroom.service import ServiceUnknown, named
 
 
@@ -68,5 +68,9 @@ def topology_command(publishers: tuple[tuple[str, TextIO], ...]) -> None:
     passwords[OWNER] = unquote(owner.password or "")
     passwords |= {name: file.read().strip() for name, file in publishers}
     vhost = unquote((owner.path or "/").removeprefix("/")) or "/"
-    made = definitions(services, vhost, passwords, [name for name, _ in publishers])
+    try:
+        made = definitions(services, vhost, passwords, [name for name, _ in publishers])
+    except NameTaken as taken:
+        remedy = "is a service of Mailroom, or a name that it has on the broker; take another"
+        raise refuse("--publisher", taken.name, remedy) from None
     click.echo(json.dumps(made, indent=2))

@@ -1,13 +1,16 @@
 """What the broker lets nobody do whose job it is not: make, bind, read, empty, remove anything."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, ExchangeType
 from aio_pika.exceptions import ChannelClosed
+from click.testing import CliRunner
 
+from mailroom.cli import mailroom
 from mailroom.messaging.consume import queues
 from mailroom.messaging.topology import BURIED, DEAD_EXCHANGE, EXCHANGE, retry_exchange
 from tests.installation import PUBLISHERS, Broker, installed_services, service_names
@@ -120,3 +123,13 @@ async def test_nobody_makes_binds_reads_empties_or_removes_what_is_not_his(
             except ChannelClosed as refused:
                 said[name] = str(refused)
     assert {name: why for name, why in said.items() if "ACCESS_REFUSED" not in why} == {}
+
+
+@pytest.mark.usefixtures("installation")
+def test_nobody_is_made_a_publisher_under_the_name_of_a_service(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    for name in ("ticketing", "shop-notifier"):
+        words = ["topology", "--publisher", name, str(tmp_path / "password")]
+        done = CliRunner().invoke(mailroom, words)
+        assert done.exit_code == 2
+        assert f"--publisher '{name}': is a service of Mailroom" in done.output

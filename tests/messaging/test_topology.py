@@ -76,9 +76,10 @@ def test_passwords_leave_as_hashes_and_a_user_without_one_is_left_out() -> None:
     assert [user["name"] for user in some["users"]] == ["shop"]
 
 
-@pytest.mark.parametrize("name", ["dead", "buried", "mailroom"])
-def test_a_name_that_the_broker_uses_itself_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
+@pytest.mark.parametrize("name", ["dead", "buried", "mailroom", "desk", "ticketing", "crm-linker"])
+def test_a_publisher_with_a_name_of_ours_is_refused(name: str) -> None:
+    """It would take a service's rights away, or could send with every account as a service may."""
+    with pytest.raises(topology.NameTaken, match=name):
         defined(publishers=[name])
 
 

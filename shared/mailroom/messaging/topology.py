@@ -14,6 +14,7 @@ from typing import Any
 from aio_pika.abc import AbstractConnection, ExchangeType
 
 from mailroom.contracts import ANYONE, CONTRACTS, Contract
+from mailroom.directory import OWN_SERVICES
 from mailroom.service import Service, Subscription
 
 EXCHANGE = "mailroom"
@@ -28,10 +29,19 @@ DELIVERY_LIMIT = 20
 -9, and each graceful stop too, counts against everything prefetched, so a low limit would condemn
 innocents."""
 
+_RESERVED = ("dead", "buried", OWNER)
 _NOTHING = "^$"
 # RabbitMQ 3.10 knows no "unlimited", and 4.x limits quorum queues to 20 by default and then drops.
 _NO_LIMIT = 1_000_000_000
 _QUORUM = {"x-queue-type": "quorum"}
+
+
+class NameTaken(Exception):
+    """A service or publisher would have a name that means something else on the broker."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"name {name!r}: has another meaning on the broker, take another")
 
 
 def queue_name(service: str, contract: type[Contract]) -> str:
@@ -105,11 +115,11 @@ def definitions(
     `publishers` are foreign users, who may publish what anyone may. `passwords` are by user: the
     services' names, the owner `mailroom`, the publishers; only hashes are in the result. Users
     without one are left out, and must exist: importing a user without a password clears the one
-    that it has. Raises ValueError for a name that cannot be a service's or publisher's.
+    that it has. Raises NameTaken for a name that cannot be a service's or publisher's.
     """
     names = [service.name for service in services]
-    if wrong := {"dead", "buried", OWNER} & {*names, *publishers}:
-        raise ValueError(f"name {min(wrong)!r}: the broker's own names start so, take another")
+    if taken := {*_RESERVED} & {*names, *publishers} | {*OWN_SERVICES, *names} & {*publishers}:
+        raise NameTaken(min(taken))
     foreign = sorted(set(publishers))
     return {
         "vhosts": [{"name": vhost}],
