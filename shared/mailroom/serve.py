@@ -22,6 +22,7 @@ from sqlalchemy import func, select
 
 from mailroom import database, ending, http, settings
 from mailroom.messaging import consume
+from mailroom.messaging.failures import database_is_away
 from mailroom.messaging.stopping import end_if_cancelled, leave
 from mailroom.objects import open_store
 from mailroom.observability import configure_logs
@@ -114,6 +115,10 @@ async def _keep_running(service: str, name: str, work: Callable[[], Awaitable[No
         try:
             await work()
         except Exception as failed:
+            if database_is_away(failed):
+                log.warning("task_waits_for_database", service=service, task=name)
+                await asyncio.sleep(LOOK_EVERY)
+                continue
             # The one place where a loop's own failure ends: told, and begun anew.
             log.exception("task_failed", service=service, task=name, error=str(failed), again=pause)
         await asyncio.sleep(pause)

@@ -172,6 +172,7 @@ def _for_tests(it: Operated) -> Operated:
         "MAILROOM_FETCHER_LEASE_SECONDS": "2",
         "MAILROOM_SENDER_LEASE_SECONDS": "2",
         "MAILROOM_SENDER_POLL_SECONDS": "0.25",
+        "MAILROOM_FETCHER_ANSWER_SECONDS": "5",
         "MAILROOM_SENDER_ANSWER_SECONDS": "5",
         "MAILROOM_SENDER_DATA_SECONDS": "5",
     }
