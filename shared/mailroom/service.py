@@ -4,14 +4,14 @@ Invariant: this is a table of contents, plain data. What it says is done by `mai
 (consume once, retry, park, publish) and `mailroom.serve` (life cycle); no service does that itself.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mailroom.contracts import Contract, FieldError
@@ -97,6 +97,22 @@ Trace = Callable[[AsyncConnection, TraceKeys], Awaitable[tuple[TraceKeys, Sequen
 """What this service knows of the mail: further keys, and its steps."""
 
 
+Mend = Callable[
+    [AsyncConnection, Any, ObjectStore, Mapping[str, str]], Awaitable[Mapping[str, str]]
+]
+"""Has damaged objects brought or made again when the transaction commits. From SHA-256 to what is
+wrong, with the service's settings; from SHA-256 to what becomes of it, in a person's words."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """The objects that a service writes and its rows refer to."""
+
+    hashes: Select[Any]
+    """Their SHA-256, each once."""
+    mend: Mend | None = None
+
+
 @dataclass(frozen=True)
 class Service(Generic[S]):
     """A service, whole. `mailroom serve <name>` runs it; its entry point is `mailroom.services`."""
@@ -110,6 +126,7 @@ class Service(Generic[S]):
     subscriptions: tuple[Subscription, ...] = ()
     tasks: tuple[Task, ...] = ()
     trace: Trace | None = None
+    writes: Writes | None = None
 
 
 class ServiceUnknown(Exception):

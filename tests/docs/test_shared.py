@@ -13,9 +13,9 @@ from tests.docs.pages import ROOT
 SHARED = ROOT / "shared" / "mailroom"
 LIMITS = {
     "mime": 2600,
-    "messaging": 1900,
+    "messaging": 2250,
     "imap": 1000,
-    "rest": 1100,
+    "rest": 1350,
     "contracts": 600,
     "directory": 350,
 }

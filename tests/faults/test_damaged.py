@@ -12,13 +12,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 from pydantic_core import Url
 from sqlalchemy import Select, Update, select, update
 
 from deploy.local import guarded, mail_programs
 from deploy.local.mail_programs import Person
 from mailroom import database
+from mailroom.cli import mailroom
 from mailroom_fetcher.store import arrivals
+from mailroom_router.store import placement
 from mailroom_sender.tables import copies, requests
 from tests.core.test_objects import DAMAGES, one_bit_of
 from tests.faults.firm import PATIENCE, Firm
@@ -113,6 +116,11 @@ async def test_a_mail_of_ours_whose_bytes_are_damaged_is_not_sent_until_they_are
 
     await until(told, within=PATIENCE)
     assert firm.folder(customer) == []
+    code, said = await objects_check(firm, "--repair", "--service", "sender")
+    assert (code, said[0]) == (
+        1,
+        f"corrupt    {sha256}  sender: sender cannot make it again: restore a backup",
+    )
     file.write_bytes(right)
     firm.pass_time(HOUR)
     await until(lambda: firm.folder(customer), within=PATIENCE)
@@ -144,6 +152,58 @@ async def test_a_copy_whose_bytes_are_damaged_is_not_filed_and_its_mail_not_sent
     await until(told, within=PATIENCE)
     assert firm.folder(firm.service, "Sent") == []
     assert len(firm.folder(customer)) == 1
+
+
+async def test_an_operator_finds_what_is_damaged_and_has_it_brought_or_made_again(
+    firm: Firm,
+) -> None:
+    firm.start_missing()
+    await open_ticket(firm)
+    await until(lambda: firm.folder(firm.service, "Sent"), within=PATIENCE)
+    await firm.asks("account", "fetch", firm.service.name)
+    await until(lambda: all_fetched(firm), within=PATIENCE)
+    code, said = await objects_check(firm)
+    assert (code, said[-1].endswith(" objects checked, 0 damaged")) == (0, True)
+    sent = (await rows(firm, select(requests.c.raw_sha256)))[0]
+    asked = (await rows(firm, select(arrivals.c.sha256).where(arrivals.c.sha256 != sent)))[0]
+    read = (await rows(firm, select(placement.c.parsed)))[0]
+    right = {sha256: file_of(firm, sha256).read_bytes() for sha256 in (sent, asked, read)}
+    for sha256 in right:
+        one_bit_of(file_of(firm, sha256))
+    code, said = await objects_check(firm)
+    assert code == 1
+    assert sorted(line.split() for line in said[:-1]) == sorted(
+        ["corrupt", sha256, "router" if sha256 == read else "fetcher"] for sha256 in right
+    )
+    assert said[-1].endswith(" objects checked, 3 damaged")
+    code, said = await objects_check(firm, "--repair")
+    repairs = {line.split()[1]: line.partition(": ")[2] for line in said[:-1]}
+    from_the_account = f"asked for again from {firm.service.name}"
+    assert (repairs[asked], repairs[sent]) == (from_the_account, from_the_account)
+    assert repairs[read].startswith("not made again: object "), "its mail is damaged, too"
+
+    async def made_again() -> bool:
+        _, said = await objects_check(firm, "--repair", "--service", "router")
+        return f"{read}  router: made again from object " in said[0]
+
+    await until(made_again, within=PATIENCE)
+    await until(lambda: all_right(firm), within=PATIENCE)
+    assert {sha256: file_of(firm, sha256).read_bytes() for sha256 in right} == right
+
+
+async def all_right(firm: Firm) -> bool:
+    return (await objects_check(firm))[0] == 0
+
+
+async def objects_check(firm: Firm, *options: str) -> tuple[int, list[str]]:
+    runner = CliRunner(env=firm.it.environment)
+    words = ("objects", "check", *options)
+    done = await asyncio.to_thread(runner.invoke, mailroom, words)
+    return done.exit_code, done.stdout.splitlines()
+
+
+def file_of(firm: Firm, sha256: str) -> Path:
+    return objects_of(firm) / sha256[:2] / sha256
 
 
 def objects_of(firm: Firm) -> Path:

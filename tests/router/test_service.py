@@ -277,7 +277,7 @@ async def test_backfill_is_told_as_backfill(resources: Router) -> None:
 
 async def test_mail_of_a_removed_account_is_parked_with_the_remedy(resources: Router) -> None:
     gone = Account(uuid4(), "gone", "gone@firm.example", SERVICE.id)
-    with pytest.raises(AccountUnknown, match=r"add the account again, or drop this mail"):
+    with pytest.raises(AccountUnknown, match="drop it; the account added anew brings its mails"):
         await routed(resources, await received(resources, QUESTION, gone))
 
 

@@ -14,8 +14,9 @@ import structlog
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom import directory, objects
+from mailroom import clock, directory, objects
 from mailroom_fetcher import leases, store, waking
+from mailroom_fetcher.settings import FetcherSettings
 
 log = structlog.get_logger("mailroom.fetcher")
 
@@ -47,3 +48,20 @@ async def bring_again(
         LOST.labels("wanted" if accounts else "nowhere").inc()
         log.warning("bytes_lost", object=sha256, problem=why, asked=accounts, nowhere=not accounts)
     return {sha256: found[sha256] for sha256 in lost}
+
+
+async def mend(
+    tx: AsyncConnection,
+    _: FetcherSettings,
+    bytes_: objects.ObjectStore,
+    damaged: Mapping[str, str],
+) -> Mapping[str, str]:
+    """For `mailroom objects check --repair`."""
+    asked = await bring_again(tx, bytes_, damaged, clock.now())
+    names = {one.id: one.name for one in await directory.accounts(tx)}
+    return {
+        sha256: f"asked for again from {', '.join(sorted(names[one] for one in accounts))}"
+        if accounts
+        else f"{NOWHERE}: restore a backup"
+        for sha256, accounts in asked.items()
+    }

@@ -3,6 +3,7 @@ bytes that the object store lost."""
 
 from collections.abc import Sequence
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
@@ -14,11 +15,11 @@ from mailroom.contracts import (
     MailReceived,
 )
 from mailroom.messaging.envelope import Outgoing, Received
-from mailroom.service import Resources, Service, Subscription
+from mailroom.service import Resources, Service, Subscription, Writes
 from mailroom_fetcher import leases, lost, waking
 from mailroom_fetcher.accounts import attend_accounts
 from mailroom_fetcher.settings import FetcherSettings
-from mailroom_fetcher.store import messaging, metadata
+from mailroom_fetcher.store import arrivals, messaging, metadata
 from mailroom_fetcher.trace import trace
 
 
@@ -68,4 +69,5 @@ SERVICE = Service(
     ),
     tasks=(attend_accounts,),
     trace=trace,
+    writes=Writes(select(arrivals.c.sha256).distinct().where(arrivals.c.sha256 != ""), lost.mend),
 )

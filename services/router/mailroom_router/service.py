@@ -10,14 +10,15 @@ from datetime import datetime
 from uuid import UUID
 
 from prometheus_client import Counter, Histogram
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock, objects
 from mailroom.contracts import MailFetch, MailReceived, MailRouted, MailSent
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
 from mailroom.messaging.failures import RetryLater
-from mailroom.service import Resources, Service, Subscription
-from mailroom_router import mails, placing, reading, store
+from mailroom.service import Resources, Service, Subscription, Writes
+from mailroom_router import mails, placing, reading, remaking, store
 from mailroom_router.mails import Arrival, KnownBy, Reading
 from mailroom_router.placing import Placed
 from mailroom_router.settings import RouterSettings
@@ -117,4 +118,5 @@ SERVICE = Service(
     publishes=(MailRouted, MailFetch),
     subscriptions=(Subscription(MailReceived, route), Subscription(MailSent, register)),
     trace=trace,
+    writes=Writes(select(store.placement.c.parsed).distinct(), remaking.mend),
 )

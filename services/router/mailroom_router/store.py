@@ -139,8 +139,8 @@ class AccountUnknown(ParkEvent):
     def __init__(self, account: UUID) -> None:
         self.account = account
         super().__init__(
-            f"account {account} is not in the directory, so its mail has no mailbox: "
-            "add the account again, or drop this mail"
+            f"account {account} was removed from the directory, so its mail has no mailbox: "
+            "drop it; the account added anew brings its mails by itself, old ones as backfill"
         )
 
 

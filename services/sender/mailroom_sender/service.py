@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pydantic_core import from_json
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
@@ -19,12 +20,13 @@ from mailroom.contracts import (
     MailSent,
 )
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
-from mailroom.service import Refused, Resources, Service, Subscription
+from mailroom.service import Refused, Resources, Service, Subscription, Writes
 from mailroom_sender import acceptance, bouncing, cancelling, store
 from mailroom_sender.filing import file_copies
 from mailroom_sender.housekeeping import count_what_waits, forget_old
 from mailroom_sender.sending import send_mails
 from mailroom_sender.settings import SenderSettings
+from mailroom_sender.tables import requests
 from mailroom_sender.trace import trace
 from mailroom_sender.validation import has_control
 from mailroom_sender.waking import wake
@@ -112,4 +114,5 @@ SERVICE = Service(
     ),
     tasks=(send_mails, file_copies, count_what_waits, forget_old),
     trace=trace,
+    writes=Writes(select(requests.c.raw_sha256).distinct()),
 )

@@ -30,7 +30,7 @@ from mailroom.service import Resources, Service
 
 log = structlog.get_logger("mailroom.messaging")
 
-_AT_ONCE = 10
+_AT_ONCE = 50
 _WHY = {
     "delivery_limit": "handling it ended the process or its connection each time",
     "expired": "its publisher gave it a time to live, and it was not taken within that",

@@ -45,7 +45,9 @@ def parked() -> None:
 
 @parked.command("list")
 @some_of_them
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="so many"
+)
 @click.option("--skip", type=click.IntRange(0), default=0, help="so many of the latest")
 @as_json
 def list_command(
