@@ -49,6 +49,11 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def _memory(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 async def stop(firm: Firm, name: str, *numbers: int) -> Stop:
     """Send a service these signals, SIGTERM if none is given, and wait until it has ended."""
     process, pid = firm.processes[name], pid_of(firm, name)
@@ -78,7 +83,7 @@ class Held:
     """What a process holds at a moment."""
 
     memory: int
-    """Bytes that lie in memory (RSS)."""
+    """Bytes that lie in memory (RSS), its children's too."""
     handles: int
     threads: int
     children: int
@@ -89,9 +94,8 @@ def held(firm: Firm, name: str) -> Held:
     """What the process of a service holds now, its tasks as it told them a second ago."""
     pid = pid_of(firm, name)
     process = Path(f"/proc/{pid}")
-    pages = int((process / "statm").read_text().split()[1])
     return Held(
-        memory=pages * os.sysconf("SC_PAGE_SIZE"),
+        memory=sum(map(_memory, [pid, *_children(pid)])),
         handles=len(list((process / "fd").iterdir())),
         threads=len(list((process / "task").iterdir())),
         children=len(_children(pid)),
