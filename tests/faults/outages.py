@@ -85,12 +85,20 @@ class Bringing:
     firm: Firm
     messages: Sequence[EmailMessage]
     may: asyncio.Event = field(default_factory=asyncio.Event)
+    in_hand: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def bring_all(self) -> None:
         """Return when each has been taken."""
         for message in self.messages:
             await self.may.wait()
-            await asyncio.to_thread(mail_programs.post, self.firm.it.servers, message)
+            async with self.in_hand:
+                await asyncio.to_thread(mail_programs.post, self.firm.it.servers, message)
+
+    async def pause(self) -> None:
+        """Bring none from now on; of the one in hand it is then known that it was taken."""
+        self.may.clear()
+        async with self.in_hand:
+            return
 
 
 async def bring_to_dovecot(firm: Firm, messages: Sequence[EmailMessage]) -> None:
@@ -166,6 +174,26 @@ async def is_noticed(firm: Firm, server: local.ServerName, since: dict[str, int]
         return has_logged(firm, NOTICED[server], since)
 
     await until(noticed, within=PATIENCE)
+
+
+FAULTS_OF_OURS = {
+    "task_failed",
+    "account_failed",
+    "attending_failed",
+    "mail_broke_us",
+    "copy_broke_us",
+}
+"""What is logged with a traceback, for us to mend; an outage is none."""
+
+
+def faults_of_ours(firm: Firm, since: dict[str, int]) -> list[str]:
+    """Those that were logged after so many bytes."""
+    return [
+        f"{name}: {line}"
+        for name in since
+        for line in said(firm, name, since[name])
+        if line.get("event") in FAULTS_OF_OURS
+    ]
 
 
 def has_logged(firm: Firm, event: str, since: dict[str, int]) -> bool:

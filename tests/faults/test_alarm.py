@@ -13,6 +13,7 @@ from tests.faults.outages import (
     BEYOND_EVERY_RETRY,
     RECOVERED_WITHIN,
     Length,
+    faults_of_ours,
     has_logged,
     older_ticket,
     recovery,
@@ -49,6 +50,7 @@ async def test_what_rabbitmq_does_not_take_waits_in_the_outbox_until_it_has_memo
             answered = await asyncio.to_thread(have_memory, own)
         recovered = await recovery(firm, post, answered)
         await check(firm, post, older)
+        assert not faults_of_ours(firm, since)
     print(f"\nmemory alarm, {length}: recovered in {recovered:.1f} s")
     if length == "long":
         assert recovered <= RECOVERED_WITHIN

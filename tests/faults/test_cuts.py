@@ -11,7 +11,8 @@ from deploy.local import mail_programs
 from tests.faults.firm import Firm
 from tests.faults.lines import OwnServers
 from tests.faults.mails import Dialogue, Post, check, mixed
-from tests.faults.outages import number, older_ticket
+from tests.faults.outages import faults_of_ours, number, older_ticket
+from tests.faults.probing import logged
 from tests.faults.traps import Said, client, server
 from tests.waiting import until
 
@@ -125,7 +126,7 @@ async def test_cut_there_each_mail_is_one_ticket_and_each_answer_leaves_once_or_
 ) -> None:
     firm, line = healed, getattr(own, case.line)
     async with older_ticket(firm, opened) as older:
-        post = await mixed(firm, older, count=20)
+        post, since = await mixed(firm, older, count=20), logged(firm)
         if case.grows is None:
             sprung = line.cut_after(*case.said, then=case.then, whose=case.whose)
         else:
@@ -140,6 +141,7 @@ async def test_cut_there_each_mail_is_one_ticket_and_each_answer_leaves_once_or_
         answers = {answer.id for one in post.customers for answer in there.inboxes[one.address]}
         assert bool(answers & set(there.doubtful)) == case.is_unknown
     assert not [name for name, process in firm.processes.items() if process.guard.ended]
+    assert not faults_of_ours(firm, since)
 
 
 async def grown(count: Count, firm: Firm, post: Post, before: int) -> None:

@@ -23,6 +23,7 @@ from tests.faults.outages import (
     begin,
     bring_to_dovecot,
     end,
+    faults_of_ours,
     is_noticed,
     older_ticket,
     recovery,
@@ -58,7 +59,7 @@ async def test_after_an_outage_each_mail_is_one_ticket_and_each_answer_has_left_
 ) -> None:
     firm = healed
     async with older_ticket(firm, opened) as older:
-        post = await mixed(firm, older)
+        post, since = await mixed(firm, older), logged(firm)
         bringing = Bringing(firm, post.messages)
         async with asyncio.TaskGroup() as group:
             if outage.when == "in mid-work":
@@ -68,6 +69,7 @@ async def test_after_an_outage_each_mail_is_one_ticket_and_each_answer_has_left_
             recovered = await disturbed(own, firm, outage, bringing, group, post)
         await check(firm, post, older)
     assert not [name for name, process in firm.processes.items() if process.guard.ended]
+    assert not faults_of_ours(firm, since)
     print(f"\n{outage}: recovered in {recovered:.1f} s")
     if outage.server in BROKER_AND_DATABASE and request.node.get_closest_marker("matrix"):
         assert recovered <= RECOVERED_WITHIN
@@ -85,16 +87,16 @@ async def disturbed(
     # A customer's server cannot bring anything while ours is away.
     can_bring = outage.server in BROKER_AND_DATABASE
     if not can_bring:
-        bringing.may.clear()
+        await bringing.pause()
     since = logged(firm)
     await asyncio.to_thread(begin, own, outage)
+    if can_bring:
+        bringing.may.set()
     if outage.when == "at rest":
-        group.create_task(bringing.bring_all())
-        if can_bring:
-            bringing.may.set()
-        elif outage.server == "postfix":
+        if outage.server == "postfix":
             await bring_to_dovecot(firm, post.messages)
-            bringing.messages = ()
+        else:
+            group.create_task(bringing.bring_all())
     if outage.length == "long":
         await is_noticed(firm, outage.server, since)
         firm.pass_time(BEYOND_EVERY_RETRY)

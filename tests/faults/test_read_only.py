@@ -13,10 +13,11 @@ from tests.faults.outages import (
     BEYOND_EVERY_RETRY,
     RECOVERED_WITHIN,
     Length,
+    faults_of_ours,
     older_ticket,
     recovery,
 )
-from tests.faults.probing import faults
+from tests.faults.probing import faults, logged
 from tests.waiting import until
 
 
@@ -26,7 +27,7 @@ async def test_what_a_read_only_database_does_not_take_is_taken_when_it_can_be_w
 ) -> None:
     firm = healed
     async with older_ticket(firm, opened) as older:
-        post = await mixed(firm, older)
+        post, since = await mixed(firm, older), logged(firm)
         await asyncio.to_thread(be_read_only, own, firm)
         try:
             await firm.gets(*post.messages)
@@ -37,6 +38,7 @@ async def test_what_a_read_only_database_does_not_take_is_taken_when_it_can_be_w
             answered = await asyncio.to_thread(be_writable, own, firm)
         recovered = await recovery(firm, post, answered)
         await check(firm, post, older)
+        assert not faults_of_ours(firm, since)
     print(f"\nread-only, {length}: recovered in {recovered:.1f} s")
     if length == "long":
         assert recovered <= RECOVERED_WITHIN
