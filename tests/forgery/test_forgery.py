@@ -24,14 +24,21 @@ from tests.waiting import until
 matrix = pytest.mark.matrix
 (ERP,) = PUBLISHERS
 SEND = "sender.mail.send"
-STRANGERS = pytest.mark.parametrize(
-    "user",
-    [ERP, "router", *(pytest.param(n, marks=matrix) for n in service_names() if n != "router")],
-)
+SERVICES = service_names()
+PATIENCE = 120.0
+"""Seconds that anything may take on a busy machine."""
+
+
+def strangers(*always: str) -> pytest.MarkDecorator:
+    """The publisher and these services always; all services with the matrix."""
+    rare = [pytest.param(each, marks=matrix) for each in SERVICES if each not in always]
+    return pytest.mark.parametrize("user", [ERP, *always, *rare])
+
+
 REASON = re.compile(r"type '.*' on a queue of|routing key '.*' is none of|a retry without|expired:")
 
 
-@STRANGERS
+@strangers()
 async def test_the_broker_refuses_what_is_not_the_users_by_key_exchange_queue_and_name(
     house: House, user: str, rabbitmq: local.Servers
 ) -> None:
@@ -49,7 +56,7 @@ async def test_the_broker_refuses_what_is_not_the_users_by_key_exchange_queue_an
     assert await house.left_in_queues() == {}
 
 
-@STRANGERS
+@strangers("router")
 async def test_what_reaches_a_queue_as_a_copy_is_parked_there_and_changes_nothing(
     house: House, user: str
 ) -> None:
@@ -60,7 +67,7 @@ async def test_what_reaches_a_queue_as_a_copy_is_parked_there_and_changes_nothin
     assert set(said.values()) == {""}
     wanted = {parked for each in tries for parked in each.parked}
     async with house.open():
-        await until(lambda: house.has_parked(wanted), within=60)
+        await until(lambda: house.has_parked(wanted), within=PATIENCE)
     found = await house.parked()
     assert found.keys() == wanted
     assert [reason for reason in found.values() if not REASON.search(reason)] == []
@@ -81,7 +88,7 @@ async def test_the_same_events_take_effect_when_those_publish_them_who_may(house
                 await house.publish(name, key, body, type=contract.name, message_id=id_)
                 wanted |= {Parked(queue, name, id_) for queue in house.queues(key)}
     async with house.open():
-        await until(lambda: house.has_handled(wanted), within=60)
+        await until(lambda: house.has_handled(wanted), within=PATIENCE)
 
 
 def request(key: str, account: str, **fields: object) -> bytes:
@@ -100,8 +107,8 @@ async def test_a_publisher_sends_and_cancels_with_the_account_that_it_was_grante
         # Another's key is another's: this cancels his own request of that name, or none.
         body = json.dumps({"idempotency_key": other}).encode()
         await house.publish(ERP, "mail.cancel", body, type="mail.cancel")
-        await until(lambda: house.told("mail.cancelled", 2), within=60)
-        (rejected,) = await until(lambda: house.told("mail.rejected", 1), within=60)
+        await until(lambda: house.told("mail.cancelled", 2), within=PATIENCE)
+        (rejected,) = await until(lambda: house.told("mail.rejected", 1), within=PATIENCE)
     states = {
         (row["publisher"], row["idempotency_key"]): row["state"]
         for row in await house.rows("SELECT * FROM sender.requests")
@@ -125,8 +132,8 @@ async def test_a_refused_command_is_answered_to_the_proven_publisher_alone(house
             ERP, "mail.send", wrong, type="mail.send", message_id="nobody", user_id=None
         )
         wanted = {Parked(SEND, ERP, "told"), Parked(SEND, "", "nobody")}
-        await until(lambda: house.has_parked(wanted), within=60)
-        (rejected,) = await until(lambda: house.told("mail.rejected", 1), within=60)
+        await until(lambda: house.has_parked(wanted), within=PATIENCE)
+        (rejected,) = await until(lambda: house.told("mail.rejected", 1), within=PATIENCE)
     found = await house.parked()
     assert found.keys() == wanted
     assert found[Parked(SEND, "", "nobody")].startswith("no proven publisher")
@@ -145,8 +152,8 @@ async def test_an_honest_command_with_a_copy_is_taken_where_it_belongs_and_nowhe
     wanted = {Parked(queue, ERP, "honest") for key in keys for queue in house.queues(key)}
     wanted -= {Parked(SEND, ERP, "honest")}
     async with house.open():
-        await until(lambda: house.has_parked(wanted), within=60)
-        await until(lambda: house.has_handled({Parked(SEND, ERP, "honest")}), within=60)
+        await until(lambda: house.has_parked(wanted), within=PATIENCE)
+        await until(lambda: house.has_handled({Parked(SEND, ERP, "honest")}), within=PATIENCE)
     assert (await house.parked()).keys() == wanted
     asked = await house.rows("SELECT 1 FROM sender.requests WHERE publisher = $1", ERP)
     assert len(asked) == 1

@@ -16,7 +16,7 @@ from mailroom.messaging.admission import retry_headers
 from mailroom.messaging.topology import EXCHANGE, retry_exchange, routing_keys
 from tests.forgery.house import FIRST, House, Parked
 
-COPIES = ("CC", "BCC")
+BLIND = "as a copy that nobody sees"
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,14 @@ def by_copy(house: House, user: str) -> Iterator[Try]:
     (own, *_) = own_keys(house, user)
     for contract, key in forbidden(house, user):
         body = house.an_example(contract, key)
-        for header in COPIES:
-            for disguise, properties in _disguises(house, user, contract, key).items():
-                way = f"{key} as {header} of {own}, {disguise}"
-                message = _message(user, contract, body, **({"message_id": way} | properties))
-                message.headers[header] = [key]
-                reached = _reached(house, message, own, key)
-                yield Try(way, contract.name, EXCHANGE, own, message, reached)
+        for disguise, properties in _disguises(house, user, contract, key).items():
+            # They differ in whether the consumer sees it.
+            header = "BCC" if disguise == BLIND else "CC"
+            way = f"{key} as {header} of {own}, {disguise}"
+            message = _message(user, contract, body, **({"message_id": way} | properties))
+            message.headers[header] = [key]
+            reached = _reached(house, message, own, key)
+            yield Try(way, contract.name, EXCHANGE, own, message, reached)
 
 
 def _disguises(
@@ -103,6 +104,7 @@ def _disguises(
     }
     disguises: dict[str, dict[str, Any]] = {
         "as it is": {},
+        BLIND: {},
         "without a type": {"type": None},
         "named by nobody": {"user_id": None, "app_id": rightful, "headers": {"user_id": rightful}},
         "as a retry": {"headers": {**retry, "exchange": retry_exchange(service)}},
