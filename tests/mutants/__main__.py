@@ -22,6 +22,11 @@ from tests.mutants.forked import Forks, NotTheCopy, TakesTooLong, forking
 from tests.mutants.mutant import ROOT, Mutant, NotOnce, listed
 from tests.servers import held
 
+WITHIN = 300.0
+"""Seconds for the tests of a mutant."""
+UNBROKEN_WITHIN = 1800.0
+"""Seconds for the tests of all, once."""
+
 
 def main() -> int:
     """Try all mutants, or those of which a word is in promise, file or what they break."""
@@ -81,10 +86,9 @@ def _all_pass(mutants: Sequence[Mutant], place: _Place, workers: int) -> bool:
     """Whether the tests pass while nothing is broken; it also compiles the copy that is copied."""
     chosen = sorted({test for mutant in mutants for test in mutant.chosen()})
     around = trying.environment(place.whole, place.servers)
+    several = ("-n", str(workers), "--dist", "worksteal")
     with place.forks() as forks:
-        ran = trying.tests(
-            forks, place.whole, chosen, around, "-n", str(workers), "--dist", "worksteal"
-        )
+        ran = trying.tests(forks, place.whole, chosen, around, UNBROKEN_WITHIN, *several)
     if ran.failed or ran.broken or not ran.passed:
         print(ran.said)
         return False
@@ -99,7 +103,7 @@ def _is_killed(place: _Place, mutant: Mutant) -> bool:
         trying.broken_copy(place.whole, folder, mutant)
         around = trying.environment(folder, place.servers) | {"MAILROOM_TEST_WORKER": name}
         with place.forks() as forks:
-            ran = trying.tests(forks, folder, mutant.chosen(), around)
+            ran = trying.tests(forks, folder, mutant.chosen(), around, WITHIN)
         fault, said = trying.fault(mutant, ran), ran.said
     except (NotOnce, NotTheCopy, TakesTooLong) as failed:
         fault = str(failed)

@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-WITHIN = 180.0
-"""Seconds that a run has."""
 STRANGE = 90
 _TOO_LATE = 91
 _LIBRARIES = (
@@ -54,8 +52,10 @@ class Forks:
 
     process: "subprocess.Popen[str]"
 
-    def run(self, folder: Path, environment: dict[str, str], arguments: Sequence[str]) -> str:
-        """Run pytest in `folder`, whose packages are imported; what it said.
+    def run(
+        self, folder: Path, environment: dict[str, str], arguments: Sequence[str], within: float
+    ) -> str:
+        """Run pytest in `folder`, whose packages are imported, for so many seconds; what it said.
 
         Raises TakesTooLong, NotTheCopy.
         """
@@ -63,11 +63,11 @@ class Forks:
         asked, answers = self.process.stdin, self.process.stdout
         if asked is None or answers is None:  # for the type checker: both are pipes
             raise OSError("no pipes")
-        print(json.dumps([str(folder), str(said), environment, list(arguments)]), file=asked)
-        asked.flush()
+        job = [within, str(folder), str(said), environment, list(arguments)]
+        print(json.dumps(job), file=asked, flush=True)
         code = int(answers.readline())
         if code == _TOO_LATE:
-            raise TakesTooLong(f"no end within {WITHIN:g} s")
+            raise TakesTooLong(f"no end within {within:g} s")
         if code == STRANGE:
             raise NotTheCopy(said.read_text("utf-8", "replace").splitlines()[-1])
         return said.read_text("utf-8", "replace")
@@ -90,16 +90,16 @@ def _serve() -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     for asked in sys.stdin:
-        folder, said, environment, arguments = json.loads(asked)
+        within, *job = json.loads(asked)
         pid = os.fork()
         if pid == 0:
-            _run(folder, said, environment, arguments)
-        print(_code_of(pid), flush=True)
+            _run(*job)
+        print(_code_of(pid, within), flush=True)
 
 
-def _code_of(pid: int) -> int:
+def _code_of(pid: int, within: float) -> int:
     ended = os.pidfd_open(pid)
-    in_time, _, _ = select.select([ended], [], [], WITHIN)
+    in_time, _, _ = select.select([ended], [], [], within)
     os.close(ended)
     if not in_time:
         os.killpg(pid, signal.SIGKILL)

@@ -73,12 +73,18 @@ def environment(folder: Path, servers: Path) -> dict[str, str]:
 
 
 def tests(
-    forks: Forks, folder: Path, chosen: Sequence[str], around: dict[str, str], *options: str
+    forks: Forks,
+    folder: Path,
+    chosen: Sequence[str],
+    around: dict[str, str],
+    within: float,
+    *options: str,
 ) -> Ran:
-    """Run tests of a copy. Raises TakesTooLong, NotTheCopy."""
+    """Run tests of a copy, `within` so many seconds. Raises TakesTooLong, NotTheCopy."""
     report = folder / "report.xml"
     quiet = ["-p", "no:cacheprovider", "--tb=short", "--durations=0", "--durations-min=10"]
-    said = forks.run(folder, around, [*quiet, f"--junitxml={report}", *options, *chosen])
+    arguments = [*quiet, f"--junitxml={report}", *options, *chosen]
+    said = forks.run(folder, around, arguments, within)
     return _read(report, said)
 
 
