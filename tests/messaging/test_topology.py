@@ -69,6 +69,14 @@ def test_a_service_reads_its_own_queues_and_not_its_retry_exchange() -> None:
     assert not any(re.search(read["desk"], name) for name in others)
 
 
+def test_a_publisher_reads_the_queues_that_were_made_for_it_and_no_others() -> None:
+    """Importing these definitions again, as with each version, would else end what it hears."""
+    read = {each["user"]: each["read"] for each in defined(publishers=["erp"])["permissions"]}
+    assert re.search(read["erp"], "erp.outcomes")
+    others = ["desk.order.placed", "dead.desk", "desk.retry", "mailroom", "my.erp.outcomes", "erp"]
+    assert not any(re.search(read["erp"], name) for name in others)
+
+
 def test_passwords_leave_as_hashes_and_a_user_without_one_is_left_out() -> None:
     assert "secret" not in json.dumps(defined())
     assert defined() == defined()

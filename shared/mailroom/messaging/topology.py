@@ -129,7 +129,7 @@ def definitions(
         "permissions": [
             _permission(vhost, OWNER, ".*", ".*", ".*"),
             *(_service_permission(vhost, service) for service in services),
-            *(_permission(vhost, name, _NOTHING, f"^{EXCHANGE}$", _NOTHING) for name in foreign),
+            *(_publisher_permission(vhost, name) for name in foreign),
         ],
         "topic_permissions": [
             *(_may_write(vhost, service.name, service.publishes) for service in services),
@@ -166,6 +166,12 @@ def _service_permission(vhost: str, service: Service[Any]) -> dict[str, str]:
     own = (queue_name(service.name, each.contract) for each in service.subscriptions)
     queues = "|".join(re.escape(name) for name in (*own, dead_queue(service.name)))
     return _permission(vhost, service.name, _NOTHING, write, f"^({queues})$")
+
+
+def _publisher_permission(vhost: str, name: str) -> dict[str, str]:
+    """It may also read queues that an operator made for it, `<publisher>.…`: to hear what became of
+    its mails, and still when these definitions are imported again."""
+    return _permission(vhost, name, _NOTHING, f"^{EXCHANGE}$", rf"^{re.escape(name)}\.")
 
 
 def _may_write(vhost: str, user: str, contracts: Iterable[type[Contract]]) -> dict[str, str]:
