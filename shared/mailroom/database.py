@@ -6,7 +6,11 @@ stay there for days. And a process that stands still, or whose machine is gone, 
 PostgreSQL, which by default would wait for it for ever, ends its transaction.
 """
 
+import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from pydantic_core import Url
 from sqlalchemy import event, func, make_url, select
@@ -41,12 +45,12 @@ GONE_MACHINE = {
 }
 """As the server sees it: our transactions end half a minute after our machine was last heard.
 
-By default, after more than two hours. A handler may think for ten minutes, but shall not keep its
-locks so long when its machine is gone."""
+By default, after more than two hours."""
 
 IDLE = "idle_in_transaction_session_timeout"
 IDLE_WITHIN = 15.0
 """Seconds that a transaction may wait for its process, where nothing else is said."""
+LIFE_EVERY = 5.0
 
 
 def engine(
@@ -63,6 +67,9 @@ def engine(
         # before, and what was committed and acknowledged may be gone after a crash.
         "default_transaction_isolation": "read committed",
         "synchronous_commit": "on",
+        # By default a plan that was made while a table was empty is kept until somebody analyzes
+        # it: a hundred look-ups by key then read the whole of a large table a hundred times.
+        "plan_cache_mode": "force_custom_plan",
         # By default never: a process that is frozen, or whose machine is gone, keeps its locks.
         IDLE: _milliseconds(idle_within),
         **GONE_MACHINE,
@@ -84,6 +91,40 @@ def engine(
 async def may_idle(tx: AsyncConnection, seconds: float) -> None:
     """Let this transaction wait for its process for longer than others may."""
     await tx.execute(select(func.set_config(IDLE, _milliseconds(seconds), True)))  # noqa: FBT003
+
+
+@asynccontextmanager
+async def showing_life(tx: AsyncConnection, every: float = LIFE_EVERY) -> AsyncIterator[None]:
+    """Let this transaction wait for its process for any time, as long as its event loop turns.
+
+    PostgreSQL hears of it every so many seconds, between the statements of whoever works inside.
+    """
+    connection: Any = await tx.get_raw_connection()
+    # asyncpg refuses two statements at once: this is the lock by which SQLAlchemy keeps them apart.
+    one_at_a_time = connection.dbapi_connection._execute_mutex  # noqa: SLF001
+    ended = asyncio.Event()
+
+    async def show() -> None:
+        while not await _is_set(ended, within=every):
+            async with one_at_a_time:
+                await connection.driver_connection.execute("SELECT 1")
+
+    # Not cancelled at the end: that would cancel a statement, perhaps the next one.
+    task = asyncio.create_task(show())
+    try:
+        yield
+    finally:
+        ended.set()
+        # What was wrong with the connection, whoever works on it hears for himself.
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _is_set(event: asyncio.Event, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def _milliseconds(seconds: float) -> str:

@@ -8,7 +8,7 @@ from pydantic_core import Url
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mailroom.database import DEAD_LINE, engine, may_idle
+from mailroom.database import DEAD_LINE, engine, may_idle, showing_life
 from tests.installation import OWNER, Database
 
 
@@ -64,6 +64,47 @@ async def test_a_transaction_whose_process_stands_still_is_ended(database: Datab
     assert ended.value.connection_invalidated
     await connections.dispose()
     await other.dispose()
+
+
+async def test_a_transaction_may_wait_for_a_process_that_shows_life(database: Database) -> None:
+    connections = engine(Url(database.url(OWNER)), "test", connections=1, idle_within=0.5)
+    other = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as waiting, other.connect() as clock:
+        async with showing_life(waiting, every=0.1):
+            await waiting.execute(text("CREATE TABLE note (id int)"))
+            await clock.execute(text("SELECT pg_sleep(1.5)"))
+        await waiting.commit()
+        assert await waiting.scalar(text("SELECT count(*) FROM note")) == 0
+    await connections.dispose()
+    await other.dispose()
+
+
+async def test_showing_life_disturbs_no_statement(database: Database) -> None:
+    """asyncpg refuses two at once, and a cancelled one would take the transaction with it."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as connection:
+        await connection.execute(text("CREATE TABLE note (id int)"))
+        for _ in range(4):
+            async with showing_life(connection, every=0.001):
+                for _ in range(5):
+                    await connection.execute(text("INSERT INTO note VALUES (1)"))
+                    async with connection.begin_nested() as part:
+                        await connection.execute(text("INSERT INTO note VALUES (2)"))
+                        await part.rollback()
+        await connection.commit()
+        assert await connection.scalar(text("SELECT count(*) FROM note")) == 20
+    await connections.dispose()
+
+
+async def test_an_error_within_is_the_error_that_is_told(database: Database) -> None:
+    connections = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as connection:
+        with pytest.raises(DBAPIError, match="division by zero"):
+            async with showing_life(connection, every=0):
+                await connection.execute(text("SELECT 1/0"))
+        await connection.rollback()
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await connections.dispose()
 
 
 async def test_the_server_gives_up_who_is_gone_within_half_a_minute(database: Database) -> None:

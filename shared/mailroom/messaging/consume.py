@@ -23,7 +23,7 @@ from prometheus_client import Counter, Histogram
 
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
-from mailroom.database import may_idle
+from mailroom.database import may_idle, showing_life
 from mailroom.messaging import backlog, dead, failures, outbox, parked, pruning, relay
 from mailroom.messaging.addresses import CONNECT_WITHIN, HEARTBEAT, check_user
 from mailroom.messaging.admission import Delivery, Misfit, admit, delivery, origin, presumed_origin
@@ -51,6 +51,10 @@ LAG = Histogram(
 HANDLE_WITHIN = 600.0
 """Seconds a handler has for a batch. RabbitMQ takes a message for lost after 30 minutes, and a
 handler that hangs would hold up its queue for ever."""
+
+THINKS_WITHIN = 60.0
+"""Seconds for which a handler may hold up the event loop. If it stands still for longer, or its
+process does, its transaction is ended, and the others get its events."""
 
 Loop = Callable[[], Awaitable[None]]
 """Started by a call, ended by cancellation: within seconds, with what is in hand settled or given
@@ -191,12 +195,12 @@ async def _handle(at: _Consumer, events: Sequence[Received[Any]]) -> set[int]:
     # The first of each: an event may be twice in one batch.
     by_key = {key(event): event for event in reversed(events)}
     async with begin(resources.engine) as tx:
-        await may_idle(tx, 1.1 * HANDLE_WITHIN)
+        await may_idle(tx, THINKS_WITHIN)
         keys = await take_new(tx, resources.messaging, at.queue, by_key, clock.now())
         new = [event for event in events if by_key[key(event)] is event and key(event) in keys]
         crashpoint("handler.ids_taken", at.queue)
         if new:
-            async with asyncio.timeout(HANDLE_WITHIN):
+            async with asyncio.timeout(HANDLE_WITHIN), showing_life(tx):
                 outgoing = await at.subscription.handler(tx, new, resources)
             await outbox.add(tx, resources.messaging, outgoing)
             crashpoint("handler.done", at.queue)
