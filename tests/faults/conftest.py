@@ -18,7 +18,7 @@ from deploy import local
 from deploy.local import guarded, operating
 from deploy.local.operating import Operated
 from mailroom.messaging import topology
-from tests.faults.firm import Firm, working
+from tests.faults.firm import PATIENCE, Firm, working
 from tests.faults.lines import OwnServers, own_servers
 from tests.faults.mails import Dialogue
 from tests.installation import (
@@ -168,13 +168,14 @@ def _for_tests(it: Operated) -> Operated:
     settings = {
         "MAILROOM_HTTP": "127.0.0.1:0",
         "MAILROOM_CLOCK_OFFSET_FILE": str(it.folder / "offset"),
-        # Leases are waited for by no clock that a test could move, nor are these.
-        "MAILROOM_FETCHER_LEASE_SECONDS": "2",
-        "MAILROOM_SENDER_LEASE_SECONDS": "2",
+        # Leases are waited for by no clock that a test could move, nor are these. Where a machine
+        # is so busy that a process stands still for seconds, it loses its lease, and rightly.
+        "MAILROOM_FETCHER_LEASE_SECONDS": f"{PATIENCE / 30:g}",
+        "MAILROOM_SENDER_LEASE_SECONDS": f"{PATIENCE / 30:g}",
         "MAILROOM_SENDER_POLL_SECONDS": "0.25",
-        "MAILROOM_FETCHER_ANSWER_SECONDS": "5",
-        "MAILROOM_SENDER_ANSWER_SECONDS": "5",
-        "MAILROOM_SENDER_DATA_SECONDS": "5",
+        "MAILROOM_FETCHER_ANSWER_SECONDS": f"{PATIENCE / 12:g}",
+        "MAILROOM_SENDER_ANSWER_SECONDS": f"{PATIENCE / 12:g}",
+        "MAILROOM_SENDER_DATA_SECONDS": f"{PATIENCE / 12:g}",
     }
     return Operated(it.servers, it.folder, {**it.environment, **settings})
 
