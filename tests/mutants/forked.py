@@ -18,6 +18,8 @@ from pathlib import Path
 
 STRANGE = 90
 _TOO_LATE = 91
+_PROJECT = ("mailroom", "tests", "deploy")
+"""How the names of its packages begin."""
 _LIBRARIES = (
     "aio_pika",
     "aioimaplib",
@@ -93,21 +95,27 @@ def _serve() -> None:
         within, *job = json.loads(asked)
         pid = os.fork()
         if pid == 0:
-            _run(*job)
+            code = 1
+            try:
+                code = _run(*job)
+            finally:
+                os._exit(code)
         print(_code_of(pid, within), flush=True)
 
 
 def _code_of(pid: int, within: float) -> int:
-    ended = os.pidfd_open(pid)
-    in_time, _, _ = select.select([ended], [], [], within)
-    os.close(ended)
-    if not in_time:
-        os.killpg(pid, signal.SIGKILL)
+    ended, in_time = os.pidfd_open(pid), False
+    try:
+        in_time = bool(select.select([ended], [], [], within)[0])
+    finally:
+        os.close(ended)
+        if not in_time:  # or Ctrl-C
+            os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status) if in_time else _TOO_LATE
 
 
-def _run(folder: str, said: str, environment: dict[str, str], arguments: list[str]) -> None:
+def _run(folder: str, said: str, environment: dict[str, str], arguments: list[str]) -> int:
     import pytest  # noqa: PLC0415 -- imported before, unless this module is only asked
 
     os.setsid()
@@ -119,14 +127,18 @@ def _run(folder: str, said: str, environment: dict[str, str], arguments: list[st
         os.dup2(file, stream)
     sys.path[:1] = environment["PYTHONPATH"].split(os.pathsep)
     code = int(pytest.main(arguments))
-    strangers = [
-        f"{name} is of {module.__file__}"
+    files = {
+        name: getattr(module, "__file__", None)  # a mere folder of modules has none
         for name, module in sys.modules.items()
-        if name.startswith("mailroom") and not str(module.__file__).startswith(f"{folder}/")
+        if name.partition(".")[0].startswith(_PROJECT)
+    }
+    strangers = [
+        f"{name} is of {file}"
+        for name, file in files.items()
+        if file and not file.startswith(f"{folder}/")
     ]
-    print(*strangers, sep="\n")
-    sys.stdout.flush()
-    os._exit(STRANGE if strangers else code)
+    print(*strangers, sep="\n", flush=True)
+    return STRANGE if strangers else code
 
 
 if __name__ == "__main__":
