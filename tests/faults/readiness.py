@@ -58,7 +58,7 @@ def _log(firm: Firm, name: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-async def has_worked(firm: Firm, name: str) -> None:
+async def has_worked(firm: Firm, name: str, within: float = PATIENCE) -> None:
     """Wait until what waits for this service is done, as far as it can be without the others."""
     service = next(each for each in installed_services() if each.name == name)
     queues = {f"not handled: {queue}" for queue in queues_of(service)}
@@ -75,5 +75,5 @@ async def has_worked(firm: Firm, name: str) -> None:
                 assert (await tx.execute(brought)).scalar_one() >= lie
             return not (await tx.execute(unpublished)).scalar_one()
 
-    await until(done, PATIENCE, every=0.2)
+    await until(done, within, every=0.2)
     await engine.dispose()
