@@ -68,10 +68,10 @@ async def has_worked(firm: Firm, name: str, within: float = PATIENCE) -> None:
     engine = database.engine(Url(firm.database.superuser_url), "looking", connections=1)
 
     async def done() -> bool:
+        lie = sum(len(firm.folder(each)) for each in (firm.service, firm.sales))
         async with engine.connect() as tx:
             assert not queues & set(await tx.scalars(unhandled()))
             if name == "fetcher":
-                lie = sum(len(firm.folder(each)) for each in (firm.service, firm.sales))
                 assert (await tx.execute(brought)).scalar_one() >= lie
             return not (await tx.execute(unpublished)).scalar_one()
 
