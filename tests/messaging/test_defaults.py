@@ -123,10 +123,12 @@ async def test_a_service_that_starts_before_the_broker_waits_where_faststream_wo
         resources = replace(world, broker=behind).resources(DESK)
         broker = consume.broker_for(DESK, resources.settings)
         starting = asyncio.ensure_future(broker.start())
-        await until(lambda: "Reconnecting after 1 seconds" in caplog.text)
-        await to_broker.mend()
-        await asyncio.wait_for(starting, 10)
-        await broker.stop()
+        try:
+            await until(lambda: "Reconnecting after 1 seconds" in caplog.text)
+        finally:
+            await to_broker.mend()
+            await asyncio.wait_for(starting, 30)
+            await broker.stop()
 
 
 async def test_every_connection_of_a_service_has_a_heartbeat_that_shows_its_end_within_a_minute(
