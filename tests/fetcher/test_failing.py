@@ -95,6 +95,25 @@ async def test_broken_accounts_disturb_no_other(office: Office, middle: Between)
         await until(lambda: _shows(office, good, ""))
 
 
+async def test_a_folder_that_is_refused_on_one_connection_alone_is_read_on_the_next(
+    office: Office, middle: Between
+) -> None:
+    """As by Dovecot, when it lost the numbers of a folder that the connection had seen before."""
+    account = await add_account(office, "service", tls="none", port=middle.port)
+    with other_client(office, account) as client:
+        put_mail(client, a_mail("1"))
+    middle.rule = lambda line: (
+        b"TAG NO [SERVERBUG] Internal error occurred.\r\n"
+        if b'EXAMINE "INBOX"' in line and middle.accepted == 1
+        else None
+    )
+    async with replica(office):
+        await until(lambda: _shows(office, account, "INBOX"))
+        await brought(office, 1)
+        await until(lambda: _shows(office, account, ""))
+    assert middle.accepted == 2
+
+
 async def test_a_missing_folder_shows_and_the_others_are_read(office: Office) -> None:
     chosen = (Folder("INBOX", "inbox"), Folder("Projects", "other"))
     account = await add_account(office, "service", folders=chosen)

@@ -160,6 +160,11 @@ async def _session(here: Attendance) -> datetime:
             if not await _wait(here, connection, due):
                 await imap.logout(connection)
                 return due
+            if problems:
+                # A folder that lost its numbers may be refused on this connection for ever, and
+                # be there on another.
+                await imap.logout(connection)
+                return clock.now()
     finally:
         imap.close(connection)
 
