@@ -1,6 +1,9 @@
 """Parked events: kept once, replayed as they came, gone when they are handled."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +11,9 @@ from sqlalchemy import text
 
 from mailroom import clock as mailroom_clock
 from mailroom.messaging import parked as parked_events
-from mailroom.messaging.parked import NotParked, OnItsWay, Which
+from mailroom.messaging.admission import Origin
+from mailroom.messaging.parked import NotParked, OnItsWay, Which, Why
+from tests.messaging.test_admission import GOOD
 from tests.messaging.test_consume import (
     deliver,
     nothing_left,
@@ -21,6 +26,7 @@ from tests.messaging.world import DESK, ORDERS, World, desk_messaging, orders
 from tests.waiting import until
 
 PARKED = desk_messaging.parked
+NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
 FULL = "sql SELECT 1 / count(*)::int FROM desk.orders WHERE number = 99"
 """Fails until order 99 is there."""
 
@@ -194,3 +200,96 @@ async def test_the_list_leaves_out_what_is_long(world: World) -> None:
         assert row.size == len(order(7, note="park"))
         assert not hasattr(row, "body")
         assert (await tx.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def parked_for(world: World, reasons: Sequence[str]) -> None:
+    """An event for each reason, e0, e1 …, a second apart."""
+    async with world.look(PARKED).begin() as tx:
+        for at, reason in enumerate(reasons):
+            given = replace(GOOD, event_id=f"e{at}", queue=ORDERS)
+            moment = NOON + timedelta(seconds=at)
+            several = [(given, Origin("shop", "order.placed.small"), Why(reason))]
+            await parked_events.park_many(tx, desk_messaging, several, moment)
+
+
+async def ids_of(world: World, which: Which, limit: int = 10, skip: int = 0) -> list[str]:
+    async with world.look(PARKED).connect() as tx:
+        rows = await parked_events.latest(tx, desk_messaging, which, limit, skip)
+    return [row.event_id for row in rows]
+
+
+async def test_the_list_shows_the_latest_last_page_by_page(world: World) -> None:
+    await parked_for(world, ["why"] * 5)
+    assert await ids_of(world, Which(), limit=2) == ["e3", "e4"]
+    assert await ids_of(world, Which(), limit=2, skip=2) == ["e1", "e2"]
+    assert await ids_of(world, Which(), limit=2, skip=4) == ["e0"]
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        (Which(reason="TIMED"), ["e0", "e1"]),
+        (Which(reason="mail … timed"), ["e0", "e1"]),
+        (Which(reason="mail 12*out"), ["e0"]),
+        (Which(reason="100 %"), ["e3"]),
+        (Which(reason="mail _ timed"), []),
+        (Which(queue=ORDERS, reason="disk"), ["e2"]),
+        (Which(queue="desk.other"), []),
+    ],
+)
+async def test_parked_events_are_chosen_by_queue_and_by_words_of_their_reason(
+    world: World, which: Which, found: list[str]
+) -> None:
+    reasons = ["mail 12ab34cd-0000 timed out", "mail 7 timed out", "the disk is full", "at 100 %"]
+    await parked_for(world, reasons)
+    assert await ids_of(world, which) == found
+    async with world.look(PARKED).connect() as tx:
+        assert await parked_events.count(tx, desk_messaging, which) == len(found)
+
+
+async def test_reasons_that_differ_in_numbers_and_ids_alone_are_counted_as_one(
+    world: World,
+) -> None:
+    hashes = ["ab" * 32, "01" * 32]
+    reasons = [f"tried {at} times: object {each} is missing" for at, each in enumerate(hashes)]
+    await parked_for(world, [*reasons, "the disk is full"])
+    async with world.look(PARKED).connect() as tx:
+        rows = await parked_events.reasons(tx, desk_messaging, Which())
+    assert [(row.reason, row.events) for row in rows] == [
+        ("tried … times: object … is missing", 2),
+        ("the disk is full", 1),
+    ]
+    assert await ids_of(world, Which(reason=rows[0].reason)) == ["e0", "e1"]
+
+
+async def test_of_many_only_the_chosen_are_replayed_each_once_and_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parked_events, "CHUNK", 2)
+    await parked_for(world, ["for now"] * 5 + ["for good"] * 3)
+    later = NOON + timedelta(hours=1)
+
+    async def replayed(which: Which) -> list[int]:
+        after = 0
+        sizes: list[int] = []
+        while True:
+            async with world.look(PARKED).begin() as tx:
+                ids = await parked_events.replay_some(
+                    tx, desk_messaging, "desk", which, after, later
+                )
+            if not ids:
+                return sizes
+            sizes.append(len(ids))
+            after = ids[-1]
+
+    assert await replayed(Which(reason="for now")) == [2, 2, 1]
+    assert await replayed(Which(reason="for now")) == []
+    assert await replayed(Which(reason="for now", again=True)) == [2, 2, 1]
+    rows = await world.rows(desk_messaging.outbox)
+    assert [row.event_id for row in rows] == [f"e{at}" for at in range(5)] * 2
+    assert {row.due for row in rows} == {later}
+    async with world.look(PARKED).begin() as tx:
+        good = Which(reason="for good")
+        gone = [await parked_events.drop_some(tx, desk_messaging, good) for _ in range(3)]
+    assert gone == [2, 1, 0]
+    assert await world.count(PARKED) == 5
