@@ -58,13 +58,14 @@ async def take_new(
             ),
         )
         .on_conflict_do_nothing()
-        .returning(consumed.c.publisher, consumed.c.event_id)
+        .returning(consumed.c.queue, consumed.c.publisher, consumed.c.event_id)
         .cte("fresh")
     )
     unparked = (
         delete(parked)
         .where(
-            parked.c.queue == queue,
+            # Not `queue`: PostgreSQL would read all that the queue has parked, for each event.
+            parked.c.queue == fresh.c.queue,
             parked.c.publisher == fresh.c.publisher,
             parked.c.event_id == fresh.c.event_id,
         )
