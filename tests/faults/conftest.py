@@ -164,6 +164,12 @@ def opened() -> list[Dialogue]:
     return []
 
 
+@pytest.fixture
+def mails(request: pytest.FixtureRequest) -> int:
+    """How many a case brings: what always runs shall be quick."""
+    return 30 if request.node.get_closest_marker("matrix") else 16
+
+
 def _for_tests(it: Operated) -> Operated:
     settings = {
         "MAILROOM_HTTP": "127.0.0.1:0",

@@ -108,7 +108,9 @@ async def bring_to_dovecot(firm: Firm, messages: Sequence[EmailMessage]) -> None
     def bring() -> None:
         with smtplib.LMTP("127.0.0.1", port, timeout=30) as lmtp:
             for message in messages:
-                lmtp.send_message(message)
+                # One at a time: smtplib reads one answer, and LMTP gives one for each of them.
+                for address in message["To"].addresses:
+                    lmtp.send_message(message, to_addrs=[address.addr_spec])
 
     await asyncio.to_thread(bring)
 

@@ -34,11 +34,11 @@ def have_memory(own: OwnServers) -> float:
 
 @pytest.mark.parametrize("length", ["short", pytest.param("long", marks=pytest.mark.matrix)])
 async def test_what_rabbitmq_does_not_take_waits_in_the_outbox_until_it_has_memory_again(
-    own: OwnServers, healed: Firm, opened: list[Dialogue], length: Length
+    own: OwnServers, healed: Firm, opened: list[Dialogue], mails: int, length: Length
 ) -> None:
     firm = healed
     async with older_ticket(firm, opened) as older:
-        post = await mixed(firm, older)
+        post = await mixed(firm, older, mails)
         since = logged(firm)
         await asyncio.to_thread(be_short_of_memory, own)
         try:

@@ -122,11 +122,11 @@ ALWAYS = {
     ],
 )
 async def test_cut_there_each_mail_is_one_ticket_and_each_answer_leaves_once_or_is_unknown(
-    own: OwnServers, healed: Firm, opened: list[Dialogue], case: Case
+    own: OwnServers, healed: Firm, opened: list[Dialogue], mails: int, case: Case
 ) -> None:
     firm, line = healed, getattr(own, case.line)
     async with older_ticket(firm, opened) as older:
-        post, since = await mixed(firm, older, count=20), logged(firm)
+        post, since = await mixed(firm, older, mails), logged(firm)
         if case.grows is None:
             sprung = line.cut_after(*case.said, then=case.then, whose=case.whose)
         else:

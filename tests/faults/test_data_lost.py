@@ -14,12 +14,12 @@ from tests.faults.outages import Bringing, older_ticket, recovery, some_are_thro
 
 
 async def test_after_rabbitmq_lost_all_its_data_a_replay_brings_every_event_again_and_twice_none(
-    own: OwnServers, healed: Firm, opened: list[Dialogue]
+    own: OwnServers, healed: Firm, opened: list[Dialogue], mails: int
 ) -> None:
     firm = healed
     async with older_ticket(firm, opened) as older:
         before = firm.now
-        post = await mixed(firm, older)
+        post = await mixed(firm, older, mails)
         bringing = Bringing(firm, post.messages)
         bringing.may.set()
         async with asyncio.TaskGroup() as group:

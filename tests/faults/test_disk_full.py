@@ -66,12 +66,12 @@ def _filler(firm: Firm) -> Path:
 
 
 async def test_mails_that_find_the_disk_full_are_fetched_when_it_has_room(
-    on_a_small_disk: Firm,
+    on_a_small_disk: Firm, mails: int
 ) -> None:
     firm = on_a_small_disk
     firm.start_missing()
     older = await open_ticket(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     fill(firm)
     await firm.gets(*post.messages)
 

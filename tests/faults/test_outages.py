@@ -54,12 +54,13 @@ async def test_after_an_outage_each_mail_is_one_ticket_and_each_answer_has_left_
     own: OwnServers,
     healed: Firm,
     opened: list[Dialogue],
+    mails: int,
     outage: Outage,
     request: pytest.FixtureRequest,
 ) -> None:
     firm = healed
     async with older_ticket(firm, opened) as older:
-        post, since = await mixed(firm, older), logged(firm)
+        post, since = await mixed(firm, older, mails), logged(firm)
         bringing = Bringing(firm, post.messages)
         async with asyncio.TaskGroup() as group:
             if outage.when == "in mid-work":

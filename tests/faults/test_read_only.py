@@ -23,11 +23,11 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("length", ["short", pytest.param("long", marks=pytest.mark.matrix)])
 async def test_what_a_read_only_database_does_not_take_is_taken_when_it_can_be_written_again(
-    own: OwnServers, healed: Firm, opened: list[Dialogue], length: Length
+    own: OwnServers, healed: Firm, opened: list[Dialogue], mails: int, length: Length
 ) -> None:
     firm = healed
     async with older_ticket(firm, opened) as older:
-        post, since = await mixed(firm, older), logged(firm)
+        post, since = await mixed(firm, older, mails), logged(firm)
         await asyncio.to_thread(be_read_only, own, firm)
         try:
             await firm.gets(*post.messages)
