@@ -41,6 +41,18 @@ async def test_locks_and_commits_hold_what_they_promise_whatever_the_database_wa
     assert seen == [others, ours]
 
 
+async def test_a_statement_is_planned_for_what_is_there_when_it_runs(database: Database) -> None:
+    """Default overridden: PostgreSQL keeps a plan that it made while a table was empty, as all are
+    after an install, and reads the whole of it for each look-up until somebody analyzes it."""
+    url = make_url(database.url(OWNER)).set(drivername="postgresql+asyncpg")
+    modes = []
+    for connections in (create_async_engine(url), engine(Url(database.url(OWNER)), "test")):
+        async with connections.connect() as tx:
+            modes.append(await tx.scalar(text("SHOW plan_cache_mode")))
+        await connections.dispose()
+    assert modes == ["auto", "force_custom_plan"]
+
+
 async def test_no_service_takes_more_connections_than_it_was_given(database: Database) -> None:
     """Default overridden: SQLAlchemy opens ten more than the pool's size, and a few services with
     their replicas take the last that PostgreSQL has."""
