@@ -20,7 +20,7 @@ from aiormq.exceptions import InvalidFrameError
 from faststream.rabbit import RabbitBroker
 from sqlalchemy import func, select
 
-from mailroom import database, ending, http, settings
+from mailroom import database, ending, http, memory, settings
 from mailroom.messaging import consume
 from mailroom.messaging.failures import database_is_away
 from mailroom.messaging.stopping import end_if_cancelled, leave
@@ -63,6 +63,7 @@ async def run(services: Sequence[Service[Any]]) -> None:
     """
     common = settings.load(settings.CommonSettings)
     configure_logs(common.log_level, common.log_format)
+    memory.give_back_soon()
     parts = [_prepare(service, common) for service in services]
     health = http.Health(not_ready={"process": "starting"})
     asked = ending.asked_to_stop()

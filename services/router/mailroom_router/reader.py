@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import BinaryIO
 
-from mailroom import mime
+from mailroom import memory, mime
 from mailroom.mime import Mail
 
 
@@ -41,4 +41,5 @@ if __name__ == "__main__":
     # finishes what it has in hand, and then this process sees the end of its requests.
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
+    memory.give_back_soon()
     serve(sys.stdin.buffer, sys.stdout.buffer)
