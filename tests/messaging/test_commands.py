@@ -51,6 +51,10 @@ async def test_parked_events_are_listed_shown_replayed_and_dropped(
     code, said, _ = await mailroom(installation, "parked", "replay", told[0]["id"])
     assert (code, said) == (0, f"replayed {told[0]['id']}\n")
     assert [row.event_id for row in await world.rows(desk_messaging.outbox)] == ["e7"]
+    code, said, err = await mailroom(installation, "parked", "replay", told[0]["id"])
+    assert (code, said) == (2, "")
+    assert err.startswith(f"mailroom: id '{told[0]['id']}': was replayed at 20")
+    assert err.endswith("--again publishes it once more\n")
     code, said, _ = await mailroom(installation, "parked", "drop", "--yes", told[1]["id"])
     assert (code, said) == (0, f"dropped {told[1]['id']}\n")
     _, text, _ = await mailroom(installation, "parked", "list", "--service", "desk")
@@ -68,6 +72,8 @@ async def test_parked_events_are_listed_shown_replayed_and_dropped(
         (["parked", "show", "desk:424242"], "mailroom: id 'desk:424242': no such parked event"),
         (["parked", "replay", "desk:424242"], "mailroom: id 'desk:424242': no such parked event"),
         (["parked", "drop", "--yes", "desk:4"], "mailroom: id 'desk:4': no such parked event"),
+        (["parked", "replay"], "mailroom: ids 'none': give ids, or one of --service, --queue"),
+        (["parked", "drop", "desk:1", "--queue", "desk.x"], "mailroom: ids 'desk:1': give ids, or"),
         (["parked", "replay", "nobody:1"], "mailroom: service 'nobody' is not installed"),
         (["replay", "--service", "shop", "--since", "yesterday"], "mailroom: since 'yesterday'"),
         (
