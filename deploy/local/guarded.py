@@ -84,7 +84,7 @@ def lifelines(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def launch(folder: Path, program: Program) -> Guarded:
-    """Start `program` under a guard; its output goes to the folder's file `log`."""
+    """Start `program` under a guard, which can be told; its output goes to the folder's `log`."""
     options = [f"--stop-signal={program.stop_signal:d}", f"--end-signal={program.end_signal:d}"]
     if program.user is not None:
         options.append(f"--user={program.user}")
@@ -103,7 +103,10 @@ def launch(folder: Path, program: Program) -> Guarded:
         )
     # Its parent reaps it, whenever it ends: pid 1 of a container may not.
     threading.Thread(target=process.wait, daemon=True).start()
-    return Guarded(folder, process)
+    guarded = Guarded(folder, process)
+    # Told to stop before it listens, it would go on.
+    wait(folder, "guarded", lambda: guarded.ended or guard_pid(folder) is not None)
+    return guarded
 
 
 def may_sudo() -> bool:

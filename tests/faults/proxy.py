@@ -154,8 +154,11 @@ class Proxy:
                 connection.reset()
             connection.flows.set()
         if self._listening is None:
-            self._listening = await asyncio.start_server(self._take, "127.0.0.1", self.port)
-            self.port = self._listening.sockets[0].getsockname()[1]
+            listening = socket.create_server(("127.0.0.1", self.port), backlog=1000)
+            # Left alone, the system takes in a whole film for a server that is slow.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
+            self._listening = await asyncio.start_server(self._take, sock=listening)
+            self.port = listening.getsockname()[1]
 
     async def _reset(self) -> None:
         ended = [connection.task for connection in self._connections if connection.task]

@@ -205,3 +205,11 @@ def descriptors(pid: int) -> set[str]:
         with suppress(FileNotFoundError):
             found.add(str(entry.readlink()))
     return found
+
+
+@pytest.mark.parametrize("command", ["stop", "kill"])
+def test_what_is_told_to_end_as_soon_as_it_was_launched_ends(tmp_path: Path, command: str) -> None:
+    with guarded.lifelines([tmp_path]):
+        sleeping = guarded.launch(tmp_path, guarded.Program(["/bin/sleep", "1000"]))
+        guarded.tell(tmp_path, command)
+        guarded.wait(tmp_path, "ended", lambda: sleeping.ended, seconds=10)

@@ -76,7 +76,7 @@ def test_a_dead_letter_is_read_as_it_was_on_the_queue_of_its_latest_death() -> N
 async def test_a_command_that_expired_is_parked_with_that_reason_and_can_be_replayed(
     world: World,
 ) -> None:
-    """A publisher may give a message a time to live; whoever waits for it shall learn of its end."""
+    """A publisher may give a message a time to live; who waits for it shall learn of its end."""
     properties = {"message_id": "e7", "type": "order.placed", "user_id": "shop"}
     await world.publish("shop", "order.placed.small", order(7), expiration=0, **properties)
     async with world.running(DESK):
