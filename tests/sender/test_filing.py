@@ -68,6 +68,31 @@ async def test_an_append_whose_answer_was_lost_is_not_made_again(office: Office)
     assert len(await office.mails(office.address, "Sent")) == 1
 
 
+async def test_a_folder_that_cannot_be_opened_just_now_gets_no_second_copy(office: Office) -> None:
+    dovecot = office.servers.dovecot
+    async with between(dovecot.host, dovecot.imap) as middle:
+        await office.set_server("imap", ("127.0.0.1", middle.port, "none"))
+        middle.rule = fall_silent_after_append(middle)
+        async with office.sending():
+            key = await office.ask(to=to(office.mailbox()))
+            await until(lambda: office.has_mails(office.address, "Sent", 1))
+            middle.rule, middle.silent = refuse_to_open, False
+            middle.cut()
+            await until(lambda: office.copy_tried(key, 1))
+            office.move_clock(2 * MINUTE)
+            await until(lambda: office.copy_tried(key, 2))
+            middle.rule = forward
+            office.move_clock(20 * MINUTE)
+            filed = await office.tells("mail.filed")
+    assert filed["uid"] == 1
+    assert len(await office.mails(office.address, "Sent")) == 1
+
+
+def refuse_to_open(line: bytes) -> bytes | None:
+    unavailable = b"TAG NO [UNAVAILABLE] Try again later.\r\n"
+    return unavailable if b" EXAMINE " in line else None
+
+
 async def test_where_the_server_files_it_we_only_look_for_it(office: Office) -> None:
     await office.change_account(sent="server")
     async with office.sending():

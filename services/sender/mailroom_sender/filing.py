@@ -132,10 +132,15 @@ async def _file(resources: Resource, account: Account, copy: Copy, link: _Link) 
 
 
 async def _find(connection: imap.Connection, folder: str, copy: Copy) -> Place | None:
-    """By our header, which a relay leaves alone, else by Message-ID."""
+    """By our header, which a relay leaves alone, else by Message-ID.
+
+    Raises FolderMissing if the folder is there and cannot be opened: the copy may lie in it.
+    """
     try:
         opened = await imap.examine(connection, folder)
     except imap.FolderMissing:
+        if folder in {one.name for one in await imap.list_folders(connection)}:
+            raise
         return None
     uids = await imap.search_header(connection, OUR_HEADER, str(copy.mail))
     uids = uids or await imap.search_header(connection, "Message-ID", copy.message_id)
