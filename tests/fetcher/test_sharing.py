@@ -1,8 +1,10 @@
 """Replicas share the accounts under leases; a dead one is replaced, and cannot write any more."""
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -157,13 +159,28 @@ async def test_a_holder_whose_lease_was_taken_stops_before_it_writes(office: Off
     assert len(await ledger(office)) == len(await received(office)) == 1
 
 
+@asynccontextmanager
+async def living(office: Office, name: str) -> AsyncIterator[None]:
+    """Another replica, which shows that it lives and does nothing else."""
+
+    async def lives() -> bool:
+        async with office.engine.begin() as tx:
+            await leases.alive(tx, name, clock.now(), timedelta(seconds=1))
+        return False
+
+    await lives()
+    beats = asyncio.create_task(until(lives, within=60, every=0.1))
+    yield
+    beats.cancel()
+    await asyncio.wait({beats})
+
+
 async def test_a_running_replica_ends_its_task_when_the_lease_is_taken(office: Office) -> None:
     account = await add_account(office, "service")
-    async with replica(office, "one", lease_seconds=1):
+    async with replica(office, "one", lease_seconds=1), living(office, "another"):
         await until(lambda: observed(office, account))
         async with office.engine.begin() as tx:
-            # As another replica does that finds the lease run out, because ours was asleep.
-            await leases.alive(tx, "another", clock.now(), timedelta(minutes=10))
+            # As another replica does that finds ours standing still, because it was asleep.
             await tx.execute(update(store.accounts).values(holder="another"))
         with other_client(office, account) as client:
             put_mail(client, a_mail("1"))

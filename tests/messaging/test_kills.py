@@ -142,8 +142,11 @@ async def test_killed_between_two_replays_both_are_handled_once_when_it_is_said_
     replay = ("parked", "replay", *(f"desk:{row.id}" for row in rows))
     await killed_at(installation, "parked.replayed", *replay)
     assert len(await told(world, "order.placed")) == 1
-    code, _, _ = await mailroom(installation, *replay)
-    assert (code, len(await told(world, "order.placed"))) == (0, 3)
+    code, out, err = await mailroom(installation, *replay)
+    assert (code, len(await told(world, "order.placed"))) == (2, 2)
+    assert out.startswith(f"replayed desk:{rows[1].id}\n")
+    assert f"desk:{rows[0].id}" in err
+    assert "on its way" in err
     async with world.running(DESK):
         await emptied(world, PARKED)
         await emptied(world, OUTBOX)

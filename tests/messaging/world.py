@@ -117,8 +117,6 @@ async def _obey(tx: AsyncConnection, note: str) -> None:
             raise RetryLater("the order says so")
         case ["bug"]:
             raise Exploded("secret words")
-        case ["disk"]:
-            raise OSError(28, "No space left on device")
         case ["sql", *statement]:
             await tx.execute(text(" ".join(statement)))
         case ["forever"]:

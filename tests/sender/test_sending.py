@@ -298,7 +298,7 @@ async def test_a_mail_that_breaks_us_does_not_stop_those_behind_it(office: Offic
         await office.gets(anna, 1)
         row = await office.tried(broken, 1)
     assert row["due"] is not None
-    assert "no object" in (await office.attempts(broken))[0]["reply"]
+    assert "is missing" in (await office.attempts(broken))[0]["reply"]
 
 
 async def test_two_replicas_send_each_mail_once(office: Office) -> None:

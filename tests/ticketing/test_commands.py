@@ -343,4 +343,5 @@ async def test_a_mail_whose_bytes_are_missing_is_shown_without_its_text(
     await bench.bring(mail())
     shown = await call("ticket", "show", "1")
     assert shown.code == 0
-    assert "no object 0000" in shown.out
+    assert "object 0000" in shown.out
+    assert "is missing" in shown.out

@@ -122,10 +122,20 @@ def replay_command(
     so that what is new does not wait behind them.
     """
     _either(ids, name, queue, reason)
+    refused: list[Refusal] = []
     for service, number in [_parse(id_) for id_ in ids]:
-        run(_replay(service, number, again=again))
+        try:
+            run(_replay(service, number, again=again))
+        except Refusal as told:
+            # One that was handled meanwhile, or is on its way, keeps no other back.
+            refused.append(told)
+            continue
         crashpoint("parked.replayed")
         click.echo(f"replayed {service.name}:{number}")
+    for each in refused[:-1]:
+        click.echo(f"mailroom: {each.format_message()}", err=True)
+    if refused:
+        raise refused[-1]
     for service in _services(name) if not ids else ():
         run(_replay_some(service, Which(queue, reason, again)))
 
