@@ -254,7 +254,7 @@ async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Se
             tickets=dialogues,
             inboxes=inboxes,
             sent=sent,
-            doubtful=dict(row.tuple() for row in await tx.execute(_doubts())),
+            doubtful=dict((await tx.execute(_doubts())).all()),
             parked=list(await tx.scalars(_parked())),
         )
 
