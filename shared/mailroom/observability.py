@@ -5,33 +5,44 @@ Invariant: a line has a stable `event` code and ids, never a body and never a pa
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+
+# By default both styles show every local variable of every frame: passwords, and mails.
+_TRACEBACK = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def configure_logs(level: str, style: str) -> None:
     """Send everything to standard output, as `json` or as `text` for a person's terminal."""
-    shared: list[structlog.typing.Processor] = [
+    line: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     render: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACK, structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    # Ours do not take the way by the standard library, which costs five times as much a line.
+    structlog.configure(
+        processors=[*line, *render],
+        logger_factory=_named,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=line,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -41,3 +52,9 @@ def configure_logs(level: str, style: str) -> None:
     # They tell of every reconnect at INFO and above; what matters of it is told by us.
     for chatty in ("aio_pika", "aiormq", "aioimaplib", "faststream"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _named(name: str) -> Any:
+    logger: Any = structlog.WriteLogger(sys.stdout)
+    logger.name = name
+    return logger
