@@ -11,6 +11,7 @@ from mailroom_sender.addresses import AddressWrong, sendable
         "anna@example.com",
         "anna.o'neil+tag=1@sub.example.com",
         "root@localhost",
+        "-fanna@example.com",  # no option of anything: it is said by SMTP, and to no command
         "x" * 64 + "@example.com",
     ],
 )
@@ -22,6 +23,20 @@ def test_a_domain_with_umlauts_becomes_ascii_and_keeps_its_eszett() -> None:
     assert sendable("info@müller.example") == "info@xn--mller-kva.example"
     # IDNA 2003, Python's own codec, would write to strasse.example: another domain.
     assert sendable("info@straße.example") == "info@xn--strae-oqa.example"
+
+
+@pytest.mark.parametrize("letter", ["\u0430", "\u03b1", "\u0251", "\u0101"])
+def test_a_letter_that_looks_like_another_is_another_domain(letter: str) -> None:
+    """Homographs (RFC 5890, 4.4): Cyrillic and Greek a, script a, and one with a macron."""
+    written = sendable(f"info@p{letter}ypal.example")
+    assert written.startswith("info@xn--")
+    assert written != sendable("info@paypal.example")
+
+
+@pytest.mark.parametrize("letter", ["\uff41", "A", "\U0001d41a"])
+def test_another_form_of_the_same_letter_is_the_same_domain(letter: str) -> None:
+    """UTS 46 maps full width, capital and mathematical letters."""
+    assert sendable(f"info@p{letter}ypal.example").lower() == "info@paypal.example"
 
 
 @pytest.mark.parametrize(
