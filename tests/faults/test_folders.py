@@ -421,7 +421,7 @@ async def test_an_account_that_is_removed_and_added_again_in_mid_work_loses_noth
         "--password-stdin",
         text=firm.sales.password,
     )
-    await check(firm, post, older, parked=["is not in the directory"])
+    await check(firm, post, older, parked=["was removed from the directory"])
 
 
 async def _is_fetched(firm: Firm, person: Person) -> bool:

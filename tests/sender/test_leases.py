@@ -2,9 +2,12 @@
 
 import time
 from datetime import timedelta
+from uuid import uuid4
+
+import pytest
 
 from mailroom import database
-from mailroom_sender.leases import Lease, fence
+from mailroom_sender.leases import Lease, LeaseLost, fence, while_held
 from tests.sender.office import Office, to
 
 
@@ -43,3 +46,11 @@ async def test_who_stands_still_while_it_holds_the_lock_does_not_keep_it(office:
             await office.gets(anna, within=10)
         await tx.invalidate()
     await frozen.dispose()
+
+
+async def test_who_stood_still_for_longer_than_his_lease_does_not_even_begin() -> None:
+    begun = []
+    with pytest.raises(LeaseLost):
+        async with while_held(Lease(uuid4(), "send", "frozen", time.monotonic() - 1)):
+            begun.append("DATA")
+    assert begun == []

@@ -3,8 +3,9 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -208,6 +209,57 @@ async def test_what_is_cancelled_when_its_end_has_left_is_not_known(
         sending.cancel()
         await asyncio.wait({sending})
         assert sending.cancelled()
+
+
+async def test_who_is_cancelled_just_when_the_server_says_go_on_sends_nothing() -> None:
+    """Default overridden: `asyncio.wait_for`, by which aiosmtplib waits, swallows a cancellation
+    that comes together with the answer (Python before 3.12), and the mail goes out all the same."""
+    with consenting() as (port, server):
+        client = await connected(stranger(port))
+        sending = asyncio.create_task(smtp.deliver(client, MAIL, 60))
+        await asyncio.to_thread(server.asked.wait, 10)
+        # The loop stands still until the answer is there, and takes it from the wire in its next
+        # turn but one; whoever waits for it hears of it a turn later.
+        server.go_on.set()
+        assert server.answered.wait(10)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait({sending})
+        assert sending.cancelled()
+    assert server.received == b""
+
+
+@dataclass
+class Consenting:
+    """A server that answers DATA when it is told to, on a thread of its own."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+    received: bytes = b""
+
+    def serve(self, listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, connection.makefile("rb") as said, suppress(ConnectionError):
+            connection.sendall(b"220 ready\r\n")
+            while (line := said.readline()) != b"DATA\r\n":
+                connection.sendall(b"250 ok\r\n" if line else b"")
+            self.asked.set()
+            self.go_on.wait(10)
+            connection.sendall(b"354 go on\r\n")
+            self.answered.set()
+            self.received = said.read()
+
+
+@contextmanager
+def consenting() -> Iterator[tuple[int, Consenting]]:
+    server = Consenting()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.serve, args=[listening])
+        thread.start()
+        yield listening.getsockname()[1], server
+        thread.join()
 
 
 END_OF_DATA = {

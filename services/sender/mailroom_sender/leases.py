@@ -119,6 +119,9 @@ async def rest(tx: AsyncConnection, lease: Lease, until: datetime) -> None:
 @asynccontextmanager
 async def while_held(lease: Lease) -> AsyncIterator[None]:
     """Do what is inside only as long as nobody else can have the lease. Raises LeaseLost."""
+    # A timeout that has passed already would let it go on up to where it first waits.
+    if time.monotonic() > lease.deadline:
+        raise LeaseLost(lease.account, lease.work)
     try:
         async with asyncio.timeout_at(lease.deadline) as lease.running:
             yield

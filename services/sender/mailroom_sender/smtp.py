@@ -162,7 +162,10 @@ async def deliver(client: SMTP, mail: bytes, limit: float) -> Reply:
     end of the mail is among it, BrokenOff is raised instead of CancelledError.
     """
     try:
-        response = await client.data(mail, timeout=limit)
+        # The limit is not the library's: asyncio.wait_for, by which it waits, swallows a
+        # cancellation that comes together with an answer (Python before 3.12), and goes on.
+        async with asyncio.timeout(limit):
+            response = await client.data(mail, timeout=None)
     except SMTPDataError as refused:
         if 400 <= refused.code < 600:
             return _reply(refused)
@@ -171,6 +174,9 @@ async def deliver(client: SMTP, mail: bytes, limit: float) -> Reply:
     except SMTPException as failed:
         abort(client)
         raise NoAnswer(f"no answer to DATA: {said(str(failed.message))}") from None
+    except TimeoutError:
+        abort(client)
+        raise NoAnswer(f"no answer to DATA within {limit:g} s") from None
     except asyncio.CancelledError:
         rest = _unsent(client)
         abort(client)
