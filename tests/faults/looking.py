@@ -41,7 +41,7 @@ from mailroom_fetcher.store import arrivals, folders
 from mailroom_router.store import arrival
 from mailroom_router.store import messaging as router
 from mailroom_sender.tables import copies, leases, requests
-from mailroom_ticketing.store import mail, outcome, ticket
+from mailroom_ticketing.store import mail, outcome, request, ticket
 from tests.faults.firm import PATIENCE, Firm
 from tests.faults.model import Answer, Seen
 from tests.installation import installed_services
@@ -257,7 +257,7 @@ async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Se
             tickets=dialogues,
             inboxes=inboxes,
             sent=sent,
-            doubtful=dict((await tx.execute(_doubts())).all()),
+            doubtful=dict((await tx.execute(_doubts(tickets))).all()),
             parked=list(await tx.scalars(_parked())),
         )
 
@@ -270,9 +270,14 @@ def _dialogues(tickets: Iterable[int]) -> Select[Any]:
     )
 
 
-def _doubts() -> Select[Any]:
-    """The mails of ours of which a ticket tells it, and how often it happened to each."""
-    told = select(outcome.c.mail).where(or_(*(outcome.c.words.contains(doubt) for doubt in DOUBT)))
+def _doubts(tickets: Iterable[int]) -> Select[Any]:
+    """The mails of ours of which these tickets tell it, and how often it happened to each."""
+    told = (
+        select(outcome.c.mail)
+        .join(request, request.c.idempotency_key == outcome.c.idempotency_key)
+        .where(request.c.ticket.in_(tickets))
+        .where(or_(*(outcome.c.words.contains(doubt) for doubt in DOUBT)))
+    )
     return select(requests.c.message_id, requests.c.unknowns).where(requests.c.mail.in_(told))
 
 
