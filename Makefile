@@ -3,7 +3,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test mutants test-faults test-long servers lint types format contracts check lock packages clean
+.PHONY: help demo smoke test mutants test-faults test-long bench bench-peers servers lint types \
+	format contracts check lock packages clean
 
 # The first that is new enough.
 PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
@@ -11,12 +12,13 @@ PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 pyt
 	&& command -v $$each && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-input
+PEER := bench/peers/django_helpdesk
 ARGS ?=
 ROUNDS ?= 300
 SEED ?= $(shell date +%s)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: packages .venv/ready ## real servers in a folder of its own, and a story played on them; Ctrl-C ends it
 	@$(BIN)/python -m deploy.local demo $(ARGS)
@@ -37,6 +39,12 @@ test-long: packages .venv/ready ## rounds of 300 mails with faults by chance: ma
 mutants: packages .venv/ready ## break each promise's line in a copy: exactly its tests must fail; some: ARGS="storm Sent"
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
+bench: packages .venv/ready ## how fast, beside the bare libraries; some: make bench ARGS="fetch send"
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-peers: packages .venv/ready build/peers/django-helpdesk/ready ## the same mails through another help desk
+	@$(BIN)/python -m bench.peers
+
 servers: packages .venv/ready ## private RabbitMQ, PostgreSQL, Dovecot and Postfix to try things on, until Ctrl-C
 	@$(BIN)/python -m deploy.local servers $(ARGS)
 
@@ -46,7 +54,7 @@ lint: .venv/ready ## style, and which part may import which
 	@$(BIN)/lint-imports
 
 types: .venv/ready ## mypy, strict
-	@$(BIN)/mypy shared services deploy tests docs
+	@$(BIN)/mypy shared services deploy bench tests docs
 
 format: .venv/ready ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix .
@@ -64,6 +72,9 @@ lock: .venv/ready ## choose versions anew: requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
 		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
+		--output-file $(PEER)/requirements.lock $(PEER)/requirements.txt
 
 packages: ## install the Debian packages that are missing: servers, python3-venv
 	$(if $(PYTHON),,@echo 'mailroom: Python 3.11 or newer is needed, as python3' >&2; exit 2)
@@ -84,4 +95,12 @@ clean: ## remove .venv and what tools left behind
 
 .venv/ready: .venv/locked pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# An environment of its own: nothing of it is Mailroom's.
+build/peers/django-helpdesk/ready: $(PEER)/requirements.lock
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --no-input --require-hashes \
+		-r $(PEER)/requirements.lock
 	@touch $@
