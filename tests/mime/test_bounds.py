@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.mime.bombs import BOMBS
+from mailroom.mime import read
+from mailroom.mime.smime import MOST_CHUNKS
+from tests.mime.bombs import BOMBS, constructed
 
 PROJECT = Path(__file__).parents[2]
 
@@ -50,3 +52,14 @@ def test_what_was_left_out_is_told(
     bomb: str, defect: str, costs: dict[str, dict[str, Any]]
 ) -> None:
     assert defect in costs[bomb]["defects"]
+
+
+@pytest.mark.parametrize(("chunks", "shown"), [(MOST_CHUNKS - 1, True), (MOST_CHUNKS + 1, False)])
+def test_a_signed_entity_of_too_many_chunks_stays_an_attachment(
+    chunks: int, *, shown: bool
+) -> None:
+    entity = b"Content-Type: text/plain\r\n\r\n"
+    few, each = entity, b"\x04\x01a"
+    mail = read(constructed(each, chunks).replace(each, b"\x04" + bytes([len(few)]) + few, 1))
+    assert bool(mail.text.strip()) == shown
+    assert [one.type for one in mail.attachments] == ([] if shown else ["application/pkcs7-mime"])

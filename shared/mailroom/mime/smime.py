@@ -7,6 +7,9 @@ seconds for an envelope whose content was cut into millions of chunks.
 
 from typing import Final
 
+MOST_CHUNKS: Final = 500_000
+"""Of one signed entity; mail programs cut it into chunks of a kilobyte or more."""
+
 TYPES: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 
 _SIGNED: Final = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02"  # RFC 5652 section 5.1
@@ -48,16 +51,16 @@ def _content(der: bytes, at: int) -> bytes | None:
     return None
 
 
-def _joined(der: bytes, at: int, end: int) -> bytes:
-    """A constructed OCTET STRING (X.690 section 8.7.3) put together."""
+def _joined(der: bytes, at: int, end: int) -> bytes | None:
+    """A constructed OCTET STRING (X.690 section 8.7.3) put together; None of too many chunks."""
     joined = bytearray()  # b"".join takes 80 bytes a chunk
-    while at < end:
+    for _ in range(MOST_CHUNKS):
         tag, start, length = _element(der, at)
-        if tag != _OCTETS or length is None:
-            break  # the end-of-contents octets
+        if at >= end or tag != _OCTETS or length is None:
+            return bytes(joined)  # at the end-of-contents octets, if not before
         joined += der[start : start + length]
         at = start + length
-    return bytes(joined)
+    return None
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int | None]:
