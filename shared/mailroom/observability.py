@@ -1,13 +1,18 @@
 """Logs: one JSON object a line on standard output, of our own code and of the libraries alike.
 
-Invariant: a line has a stable `event` code and ids, never a body and never a password.
+Invariant: a line has a stable `event` code and ids, never a body and never a password; and one that
+cannot be written stops nothing.
 """
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
+from prometheus_client import Counter
+
+LOST = Counter("mailroom_log_failures", "Writes to standard output that failed")
+_CANNOT = (OSError, ValueError)  # ValueError: it is closed, or cannot encode a character
 
 # By default both styles show every local variable of every frame: passwords, and mails.
 _TRACEBACK = structlog.processors.ExceptionRenderer(
@@ -55,6 +60,26 @@ def configure_logs(level: str, style: str) -> None:
 
 
 def _named(name: str) -> Any:
-    logger: Any = structlog.WriteLogger(sys.stdout)
+    logger: Any = structlog.WriteLogger(cast("TextIO", _Output()))
     logger.name = name
     return logger
+
+
+class _Output:
+    """Standard output, of which structlog asks these two, and whose failures are only counted.
+
+    A full disk, or a collector that is gone, must not undo what a line is about: a mail that was
+    sent would be unknown. The standard library's handlers let nothing through either.
+    """
+
+    def write(self, line: str) -> None:
+        try:
+            sys.stdout.write(line)
+        except _CANNOT:
+            LOST.inc()
+
+    def flush(self) -> None:
+        try:
+            sys.stdout.flush()
+        except _CANNOT:
+            LOST.inc()

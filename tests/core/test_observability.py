@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,14 @@ def test_each_line_is_one_object_with_its_code_level_origin_and_time() -> None:
     ]
     assert lines[0]["services"] == ["router"]
     assert all(line["timestamp"].endswith("Z") for line in lines)
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_log_that_cannot_be_written_stops_nothing(style: str) -> None:
+    """A full disk, or a collector that is gone: what is being sent meanwhile must be settled."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{FAILS}\nprint('went on', file=sys.stderr)", style],
+            check=False, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert "went on" in done.stderr
