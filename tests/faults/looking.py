@@ -6,6 +6,7 @@ wrong.
 """
 
 import re
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,13 +41,15 @@ from mailroom.messaging.topology import EXCHANGE, binding_keys, queue_name
 from mailroom_fetcher.store import arrivals, folders
 from mailroom_router.store import arrival
 from mailroom_router.store import messaging as router
-from mailroom_sender.tables import copies, leases, requests
+from mailroom_sender.tables import copies, leases, recipients, requests
 from mailroom_ticketing.store import mail, outcome, request, ticket
 from tests.faults.firm import PATIENCE, Firm
 from tests.faults.model import Answer, Seen
 from tests.installation import installed_services
 from tests.waiting import until
 
+STANDS_STILL = 5.0
+"""Seconds without any change, after which what is under way waits for something."""
 DOUBT = ("perhaps a second time", "nobody knows")
 """How a ticket says that one cannot know what became of a mail of ours."""
 
@@ -66,28 +69,29 @@ async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
     """
 
     queries = (
-        # First: what is to be published later may be all that others wait for.
-        _unpublished(),
         _at_no_ticket(mails),
+        _unpublished(),
         unhandled(),
         _unrouted(),
         _unsent(),
         _unfiled(),
     )
 
+    pictures: dict[frozenset[Moving], float] = {}
+    """What was there at a look, and when it was first seen so."""
+
     async def rests() -> bool:
-        waits: list[datetime] = []
         async with engine.connect() as tx:
-            for query in queries:
-                found = [Moving(*row) for row in await tx.execute(query)]
-                due = [one.due for one in found if one.due and one.due > firm.now]
-                assert len(due) == len(found), found
-                if due:
-                    waits = due
-                    break
+            moving = {Moving(*row) for query in queries for row in await tx.execute(query)}
+        waits = {one for one in moving if one.due and one.due > firm.now}
+        if moving != waits:
+            # It may be one that waits which the others wait for, if nothing else gets on.
+            since = pictures.setdefault(frozenset(moving), time.monotonic())
+            assert waits, moving
+            assert time.monotonic() - since > STANDS_STILL, moving - waits
         if waits:
-            firm.pass_time(max(waits) - firm.now)
-        return not waits
+            firm.pass_time(max(one.due for one in waits if one.due) - firm.now)
+        return not moving
 
     async def fetched() -> bool:
         async with engine.connect() as tx:
@@ -238,6 +242,25 @@ async def ticket_numbers(firm: Firm) -> set[int]:
     """All tickets that there are."""
     async with _connected(firm) as engine, engine.connect() as tx:
         return set(await tx.scalars(select(ticket.c.number)))
+
+
+async def until_delivered(firm: Firm, customers: Sequence[Person]) -> None:
+    """What a mail server took for these customers lies in their inboxes: it may need a moment."""
+    async with _connected(firm) as engine, engine.connect() as tx:
+        rows = await tx.execute(
+            select(recipients.c.address, requests.c.message_id)
+            .join(requests, requests.c.mail == recipients.c.mail)
+            .where(recipients.c.state == "accepted")
+            .where(recipients.c.address.in_([person.address for person in customers]))
+        )
+        taken = {(address, message_id) for address, message_id in rows}
+
+    def all_lie_there() -> bool:
+        there = {(one.address, id_of(each)) for one in customers for each in firm.folder(one)}
+        assert not taken - there, taken - there
+        return True
+
+    await until(all_lie_there, PATIENCE, every=0.5)
 
 
 async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Seen:

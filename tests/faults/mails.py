@@ -14,14 +14,17 @@ from uuid import uuid4
 from deploy.local import mail_programs
 from deploy.local.mail_programs import Person
 from tests.faults.firm import Firm
-from tests.faults.looking import id_of, seen, ticket_numbers, until_nothing_moves
+from tests.faults.looking import (
+    id_of,
+    seen,
+    ticket_numbers,
+    until_delivered,
+    until_nothing_moves,
+)
 from tests.faults.model import Mail, Seen, violations
-from tests.waiting import until
 
 NO_ID = "without an id "
 """How the subject of a mail without Message-ID begins."""
-DELIVERED_WITHIN = 15.0
-"""Seconds from a mail server's yes to the inbox."""
 
 
 @dataclass
@@ -99,15 +102,12 @@ async def check(firm: Firm, post: Post, older: Dialogue, parked: Sequence[str] =
     mails = [*older.mails, *rest]
     await until_nothing_moves(firm, [mail.id for mail in mails])
     tickets = await ticket_numbers(firm) - post.before | {older.number}
-
-    async def as_it_must_be() -> Seen:
-        there = await seen(firm, tickets, [*post.customers, older.customer])
-        found = violations(mails, there, parked)
-        assert not found, "\n".join(found)
-        return there
-
-    # What Postfix has taken is on its way to an inbox, be it only for a moment.
-    return await until(as_it_must_be, within=DELIVERED_WITHIN, every=0.5)
+    customers = [*post.customers, older.customer]
+    await until_delivered(firm, customers)
+    there = await seen(firm, tickets, customers)
+    found = violations(mails, there, parked)
+    assert not found, "\n".join(found)
+    return there
 
 
 def known_as(message: EmailMessage) -> str:
