@@ -197,3 +197,10 @@ def _another_vhost(servers: local.Servers, name: str) -> Broker:
 
     asyncio.run(declare())
     return broker
+
+
+@pytest.fixture(scope="module")
+def running(firm: Firm) -> Iterator[Firm]:
+    """The firm of all cases; each brings mails and customers of its own."""
+    yield firm
+    firm.kill_all()

@@ -54,6 +54,12 @@ class Post:
         self.mails.append(Mail(known_as(message), writer.address, **expected))  # type: ignore[arg-type]
         return message
 
+    def extend(self, more: "Post") -> None:
+        """Mails that were written later, and are looked at together with these."""
+        self.messages += more.messages
+        self.mails += more.mails
+        self.customers += more.customers
+
 
 @dataclass(frozen=True)
 class _Desk:
@@ -91,6 +97,13 @@ async def mixed(firm: Firm, older: Dialogue, count: int = 30, seed: int = 0) -> 
         kind(desk)
     older.mails += [mail for mail in desk.post.mails if mail.joins == older.mails[0].id]
     return desk.post
+
+
+async def begun(firm: Firm) -> tuple[Dialogue, Post]:
+    """All services run, a dialogue is open, and mails are written."""
+    firm.start_missing()
+    older = await open_ticket(firm)
+    return older, await mixed(firm, older)
 
 
 async def check(firm: Firm, post: Post, older: Dialogue, parked: Sequence[str] = ()) -> Seen:

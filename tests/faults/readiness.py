@@ -77,3 +77,15 @@ async def has_worked(firm: Firm, name: str, within: float = PATIENCE) -> None:
 
     await until(done, within, every=0.2)
     await engine.dispose()
+
+
+async def problem_is_told(firm: Firm, words: str) -> None:
+    """Wait until `account list` tells such a problem of service's account; empty: none."""
+
+    async def told() -> bool:
+        listed = await firm.asks("account", "list", "--json")
+        accounts = map(json.loads, listed.splitlines())
+        (one,) = (each for each in accounts if each["name"] == firm.service.name)
+        return words in one["state"] if words else one["state"] == "ok"
+
+    await until(told, within=PATIENCE)

@@ -1,32 +1,26 @@
-"""Folders, accounts and passwords change under the hands of fetcher and sender: at rest, in
-mid-work and while they are down. Every mail that is still there is one ticket, and none is two."""
+"""Folders change under the hands of fetcher and sender: at rest, in mid-work and while they are
+down. Every mail that is still there is one ticket, and none is two."""
 
 import asyncio
 import imaplib
-import json
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
-from datetime import timedelta
 from email.message import EmailMessage
 from signal import SIGSTOP
-from uuid import UUID
 
 import pytest
 from pydantic_core import Url
 from sqlalchemy import select
 
-from deploy import local
 from deploy.local.mail_programs import Person
 from mailroom import database
-from mailroom.contracts import MailReceived
 from mailroom.directory.views import ACCOUNTS
 from mailroom_fetcher.store import folders
 from tests.faults.firm import PATIENCE, Firm
 from tests.faults.looking import until_nothing_moves
-from tests.faults.mails import Dialogue, Post, check, known_as, mixed, open_ticket
-from tests.faults.stages import published
+from tests.faults.mails import Post, begun, check, known_as, mixed
+from tests.faults.readiness import problem_is_told
 from tests.imap.between import Between, between
 from tests.local.mail import logged_in
 from tests.waiting import until
@@ -35,20 +29,6 @@ IN_MID_WORK = "fetcher.objects_written"
 PROJECTS = "Projects"
 ANOTHER = 1_900_000_000
 """A UIDVALIDITY beyond all that Dovecot makes of the time."""
-
-
-@pytest.fixture(scope="module")
-def running(firm: Firm) -> Iterator[Firm]:
-    """The firm of all cases; each brings mails and customers of its own."""
-    yield firm
-    firm.kill_all()
-
-
-async def begun(firm: Firm) -> tuple[Dialogue, Post]:
-    """All services run, a dialogue is open, and mails are written."""
-    firm.start_missing()
-    older = await open_ticket(firm)
-    return older, await mixed(firm, older)
 
 
 @contextmanager
@@ -329,18 +309,6 @@ async def test_a_renamed_folder_is_told_as_missing_and_read_under_its_new_name(
     await check(firm, post, older)
 
 
-async def problem_is_told(firm: Firm, words: str) -> None:
-    """Wait until `account list` tells such a problem of service's account; empty: none."""
-
-    async def told() -> bool:
-        listed = await firm.asks("account", "list", "--json")
-        accounts = map(json.loads, listed.splitlines())
-        (one,) = (each for each in accounts if each["name"] == firm.service.name)
-        return words in one["state"] if words else one["state"] == "ok"
-
-    await until(told, within=PATIENCE)
-
-
 @pytest.mark.parametrize(
     "crashpoint",
     [
@@ -364,101 +332,3 @@ async def test_a_sent_folder_that_is_deleted_while_copies_are_filed_is_filled_ag
     put(firm, firm.service, "Sent", *filed)
     await numbers_are_known(firm, firm.service, "Sent")
     await check(firm, post, older)
-
-
-# Accounts.
-
-
-@pytest.mark.matrix
-@pytest.mark.parametrize("crashpoint", ["fetcher.objects_written", "sender.sending_committed"])
-async def test_an_account_that_is_disabled_in_mid_work_goes_on_where_it_stopped(
-    running: Firm, crashpoint: str
-) -> None:
-    firm = running
-    older, post = await begun(firm)
-    service = crashpoint.partition(".")[0]
-    # Not the queue's account while its mails are fetched: what it is asked to send when it is
-    # disabled already is refused, and told at the ticket.
-    disabled = firm.sales if service == "fetcher" else firm.service
-    firm.end(service)
-    await firm.gets(*post.messages)
-    firm.start(service, crashpoint, number=SIGSTOP)
-    await firm.is_frozen(service)
-    await firm.asks("account", "change", disabled.name, "--disabled")
-    firm.thaw(service)
-    late = await mixed(firm, older, count=10)
-    await firm.gets(*late.messages)
-    await firm.asks("account", "change", disabled.name, "--enabled")
-    _add(post, late)
-    await check(firm, post, older)
-
-
-def _add(post: Post, more: Post) -> None:
-    post.messages += more.messages
-    post.mails += more.mails
-    post.customers += more.customers
-
-
-@pytest.mark.matrix
-async def test_an_account_that_is_removed_and_added_again_in_mid_work_loses_nothing(
-    new_firm: Firm,
-) -> None:
-    """What it had brought and nobody had routed yet is parked, and told; it is brought again."""
-    firm = new_firm
-    older, post = await begun(firm)
-    start = (firm.now - timedelta(hours=1)).isoformat(timespec="seconds")
-    firm.end("router")
-    await firm.gets(*post.messages)
-    await firm.asks("account", "fetch", firm.sales.name)
-    await until(lambda: _is_fetched(firm, firm.sales), within=PATIENCE)
-    await firm.asks("account", "remove", firm.sales.name)
-    firm.start("router")
-    imap, smtp = (url.format(user=firm.sales.address) for url in firm.mail)
-    await asyncio.to_thread(
-        firm.does,
-        *("account", "add", firm.sales.name, "--mailbox", firm.sales.name, "--interval", "5"),
-        *("--address", firm.sales.address, "--imap", imap, "--smtp", smtp, "--start", start),
-        "--password-stdin",
-        text=firm.sales.password,
-    )
-    await check(firm, post, older, parked=["was removed from the directory"])
-
-
-async def _is_fetched(firm: Firm, person: Person) -> bool:
-    """Whether all that lies in the person's inbox is on its way to the router."""
-    there = len(firm.folder(person))
-    rows = [
-        MailReceived.model_validate_json(row.body)
-        for row in await published(firm, "fetcher")
-        if row.type == "mail.received"
-    ]
-    listed = await firm.asks("account", "show", person.name, "--json")
-    account = UUID(json.loads(listed)["id"])
-    return sum(row.account == account and row.role == "inbox" for row in rows) == there
-
-
-async def test_a_password_that_was_changed_at_the_server_and_then_here_costs_no_mail(
-    running: Firm,
-) -> None:
-    firm = running
-    older, post = await begun(firm)
-    for name in ("fetcher", "sender"):
-        firm.end(name)
-    changed = replace(firm.service, password="changed")
-    local.add_mail_user(firm.it.servers, changed.address, changed.password)
-    firm.service = changed
-    await until(lambda: _may_log_in(firm, changed), within=PATIENCE)
-    await firm.gets(*post.messages)
-    firm.start_missing()
-    await problem_is_told(firm, "wrong user or password")
-    change = ("account", "change", changed.name, "--password-stdin")
-    await asyncio.to_thread(firm.does, *change, text=changed.password)
-    await check(firm, post, older)
-
-
-def _may_log_in(firm: Firm, person: Person) -> bool:
-    try:
-        with program(firm, person):
-            return True
-    except imaplib.IMAP4.error:
-        return False

@@ -143,8 +143,7 @@ async def _thaws_and_works(firm: Firm, name: str, post: Post, older: Dialogue) -
     await is_ready(firm, name)
     more = await mixed(firm, older, count=10)
     await firm.gets(*more.messages)
-    post.mails += more.mails
-    post.customers += more.customers
+    post.extend(more)
     return await check(firm, post, older)
 
 
