@@ -17,8 +17,10 @@ RESULT = Path("build/bench.json")
 def main() -> None:
     """Measure those that the arguments name, or all."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("names", nargs="*", choices=[[], *MEASURED], metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASURED))
     wanted = parser.parse_args().names or list(MEASURED)
+    if unknown := set(wanted) - set(MEASURED):
+        parser.error(f"{min(unknown)!r} is not measured: give one of {', '.join(MEASURED)}")
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     rows: list[Row] = []
     with staged(SERVICE) as stage:

@@ -104,10 +104,8 @@ async def _resources(stage: Stage) -> AsyncIterator[_At]:
     os.environ |= stage.it.environment
     common, owner = settings.load(settings.CommonSettings), settings.load(settings.OwnerSettings)
     own = settings.load(StoringSettings)
-    made, bare = (
-        create_async_engine(_asyncpg(str(owner.database_url))),
-        create_async_engine(_asyncpg(stage.database)),
-    )
+    made = create_async_engine(_asyncpg(str(owner.database_url)))
+    bare = create_async_engine(_asyncpg(stage.database))
     async with made.begin() as tx:
         await tx.run_sync(create_tables)
     async with bare.begin() as tx:

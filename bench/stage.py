@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -75,7 +76,7 @@ class Stage:
 
 
 @contextmanager
-def staged(*more: Service) -> Iterator[Stage]:  # type: ignore[type-arg]
+def staged(*more: Service[Any]) -> Iterator[Stage]:
     """Servers and an installation of all services and `more`, none of them running."""
     folder = Path(tempfile.mkdtemp(prefix="mailroom-bench-"))
     try:
@@ -99,15 +100,15 @@ def serving(stage: Stage, *names: str, **environment: str) -> Iterator[None]:
         yield
 
 
-def fill(stage: Stage, person: Person, mails: Sequence[bytes], folder: str = "INBOX") -> None:
-    """Put mails into a folder on the server."""
+def fill(stage: Stage, person: Person, mails: Sequence[bytes]) -> None:
+    """Put mails into the person's inbox on the server."""
     context = ssl.create_default_context(cafile=stage.it.servers.ca_file)
     with imaplib.IMAP4_SSL(
         "localhost", stage.it.servers.dovecot.imaps, ssl_context=context
     ) as imap:
         imap.login(person.address, person.password)
         for mail in mails:
-            imap.append(folder, "", "", mail)
+            imap.append("INBOX", "", "", mail)
 
 
 async def reached(

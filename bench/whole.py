@@ -25,7 +25,6 @@ _TICKETS = (
     " WHERE q.name = $1"
 )
 
-
 _TELLS = """
 CREATE FUNCTION bench_ticket() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN PERFORM pg_notify('bench_ticket', ''); RETURN NULL; END $$;

@@ -7,13 +7,14 @@ _database = urlsplit(os.environ["DATABASE_URL"])
 _folder = os.environ["FOLDER"]
 
 SECRET_KEY = "of no use to anybody"  # noqa: S105 -- it lives for one measurement
-ROOT_URLCONF = "helpdesk.urls"
+ROOT_URLCONF = "peer_urls"
 USE_TZ = True
 SITE_ID = 1
 MEDIA_ROOT = _folder
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 # Its answers would be sent in the same process; ours are left out of the figure too.
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 # As its documentation says for an installation without teams.
 HELPDESK_TEAMS_MODEL = "auth.User"
 HELPDESK_TEAMS_MIGRATION_DEPENDENCIES: list[tuple[str, str]] = []
