@@ -1,6 +1,17 @@
-"""`python -m mailroom` is `mailroom`."""
+"""`mailroom`, and `python -m mailroom`."""
 
-from mailroom.cli import main
+import gc
+
+
+def main() -> None:
+    """The console script."""
+    # See `cli.importing`, which is part of what is imported.
+    gc.disable()
+    from mailroom import cli  # noqa: PLC0415
+
+    gc.enable()
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

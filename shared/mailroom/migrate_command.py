@@ -1,0 +1,27 @@
+"""`mailroom migrate`."""
+
+import click
+
+from mailroom import migrations, settings
+from mailroom.cli import refuse, run
+from mailroom.service import named
+
+
+@click.command("migrate")
+def migrate_command() -> None:
+    """Bring all schemas up to date, then declare the broker's exchanges and queues.
+
+    Run it before any service of a new version starts. Running it again, or twice at once, is safe.
+    """
+    services = named(["all"])
+    owner = settings.load(settings.OwnerSettings)
+    try:
+        run(migrations.migrate(owner, services, _tell_that_another_runs))
+    except migrations.DatabaseNewer as newer:
+        remedy = "a newer version migrated it: run that one's `mailroom migrate` and services"
+        raise refuse("schema", f"{newer.schema} {newer.revision}", remedy) from None
+    click.echo(f"migrated: {', '.join(service.name for service in services)}")
+
+
+def _tell_that_another_runs() -> None:
+    click.echo("mailroom: another `mailroom migrate` is running: waiting for it", err=True)
