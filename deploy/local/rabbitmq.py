@@ -20,6 +20,8 @@ from deploy.local.ports import HOST, free_ports
 
 # Debian's wrapper in /usr/sbin would switch the user and use the system's folders.
 _BINARIES = Path("/usr/lib/rabbitmq/bin")
+# Schedulers sleep as soon as they have nothing to do: others use these cores, too.
+_SLEEPS = "+sbwt none +sbwtdcpu none +sbwtdio none"
 _LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 _AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 
@@ -56,7 +58,8 @@ def addresses(folder: Path) -> RabbitMQ:
         "RABBITMQ_LOG": "-color",
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
         "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK,
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _SLEEPS,
+        "RABBITMQ_CTL_ERL_ARGS": f"{_SLEEPS} {_LOOPBACK}",
         # Each running rabbitmqctl listens on one of these.
         "RABBITMQ_CTL_DIST_PORT_MIN": "10000",
         "RABBITMQ_CTL_DIST_PORT_MAX": "14999",
