@@ -149,12 +149,19 @@ def exposed_firm(own: OwnServers, shared: Operated, name: str) -> Iterator[Firm]
         yield firm
 
 
+@pytest.fixture(scope="module")
+def own_working(own_firm: Firm) -> Iterator[Firm]:
+    """It works for one module: who else works on these servers shares its queues."""
+    yield own_firm
+    own_firm.kill_all()
+
+
 @pytest.fixture
-def healed(own: OwnServers, own_firm: Firm) -> Iterator[Firm]:
+def healed(own: OwnServers, own_working: Firm) -> Iterator[Firm]:
     """The firm on its own servers, all of which run; and they do again afterwards."""
     own.heal()
-    own_firm.start_missing()
-    yield own_firm
+    own_working.start_missing()
+    yield own_working
     own.heal()
 
 

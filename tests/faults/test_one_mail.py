@@ -33,11 +33,11 @@ database, when each of the others is."""
 
 
 @pytest.fixture
-def alone(own: OwnServers, own_firm: Firm) -> Firm:
+def alone(own: OwnServers, own_working: Firm) -> Firm:
     """A firm where nothing else is under way, and nobody works."""
     own.heal()
-    own_firm.kill_all()
-    return own_firm
+    own_working.kill_all()
+    return own_working
 
 
 async def test_one_mail_through_the_worst_is_one_ticket_and_its_trace_says_what_happened(
