@@ -106,6 +106,12 @@ def _path(store: ObjectStore, sha256: str) -> Path:
     return store.root / sha256[:2] / sha256
 
 
+def _sync_folders(folders: Iterable[Path]) -> None:
+    # One after another: the first sync writes the journal, with what all the others wait for.
+    for folder in folders:
+        _sync_folder(folder)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -114,35 +120,45 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write(store: ObjectStore, pieces: Iterable[bytes]) -> tuple[Path, ObjectRef]:
-    digest, size = hashlib.sha256(), 0
-    with tempfile.NamedTemporaryFile(dir=store.root / "new", delete=False) as file:
-        for piece in pieces:
-            digest.update(piece)
-            size += len(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(file.name), ObjectRef(sha256=digest.hexdigest(), size=size)
+def _write(store: ObjectStore, data: bytes) -> Path:
+    """A new file with these bytes, synced; none is left if that fails."""
+    written = store.root / "new" / uuid4().hex
+    try:
+        with written.open("xb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
+    return written
 
 
-def _adopt(store: ObjectStore, written: Path, ref: ObjectRef) -> Path:
+def _adopt(store: ObjectStore, written: Path, sha256: str, fault: ObjectFault | None) -> Path:
+    """Give a written file its name, where `fault` is what lies there; the folder it is in then."""
     crashpoint("objects.written")
-    target = _path(store, ref.sha256)
-    if not target.parent.exists():
-        target.parent.mkdir(exist_ok=True)
-        _sync_folder(store.root)
-    match _fault_of(store, ref.sha256):
+    target = _path(store, sha256)
+    match fault:
         case None:
             written.unlink()
         case ObjectMissing():
-            written.rename(target)
+            _rename(store, written, target)
         case _:
             _set_aside(store, target)
             crashpoint("objects.set_aside")
-            written.rename(target)
+            _rename(store, written, target)
     crashpoint("objects.renamed")
     return target.parent
+
+
+def _rename(store: ObjectStore, written: Path, target: Path) -> None:
+    try:
+        written.rename(target)
+    except FileNotFoundError:
+        target.parent.mkdir(exist_ok=True)
+        _sync_folder(store.root)
+        written.rename(target)
 
 
 def _set_aside(store: ObjectStore, damaged: Path) -> None:
@@ -157,10 +173,10 @@ def _set_aside(store: ObjectStore, damaged: Path) -> None:
 
 def _put_one(store: ObjectStore, data: bytes) -> tuple[ObjectRef, Path]:
     ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-    if _fault_of(store, ref.sha256) is None:
+    fault = _fault_of(store, ref.sha256)
+    if fault is None:
         return ref, _path(store, ref.sha256).parent
-    written, ref = _write(store, [data])
-    return ref, _adopt(store, written, ref)
+    return ref, _adopt(store, _write(store, data), ref.sha256, fault)
 
 
 async def put_many(store: ObjectStore, blobs: Sequence[bytes]) -> list[ObjectRef]:
@@ -170,9 +186,7 @@ async def put_many(store: ObjectStore, blobs: Sequence[bytes]) -> list[ObjectRef
         *(loop.run_in_executor(store.threads, _put_one, store, blob) for blob in blobs)
     )
     folders = {folder for _, folder in stored}
-    await asyncio.gather(
-        *(loop.run_in_executor(store.threads, _sync_folder, folder) for folder in folders)
-    )
+    await loop.run_in_executor(store.threads, _sync_folders, folders)
     return [ref for ref, _ in stored]
 
 
@@ -198,8 +212,12 @@ async def put_stream(store: ObjectStore, pieces: AsyncIterable[bytes]) -> Object
         await asyncio.to_thread(written.unlink, missing_ok=True)
         raise
     ref = ObjectRef(sha256=digest.hexdigest(), size=size)
-    await asyncio.to_thread(lambda: _sync_folder(_adopt(store, written, ref)))
+    await asyncio.to_thread(_take_in, store, written, ref.sha256)
     return ref
+
+
+def _take_in(store: ObjectStore, written: Path, sha256: str) -> None:
+    _sync_folder(_adopt(store, written, sha256, _fault_of(store, sha256)))
 
 
 def _get(store: ObjectStore, sha256: str) -> bytes:

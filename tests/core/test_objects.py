@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ async def test_a_stream_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(ConnectionResetError):
         await put_stream(open_store(str(tmp_path)), pieces())
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+async def test_bytes_that_the_disk_does_not_take_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further try would take more of the little that is left."""
+
+    def full(_: int) -> None:
+        raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    store = open_store(str(tmp_path))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        await put(store, b"a mail")
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
