@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -65,39 +66,27 @@ def _processes() -> Iterator[tuple[int, int, str]]:
 class Guard:
     """Runs one server until its lifeline ends, it is told to stop, or it ends by itself."""
 
-    def __init__(self, lifeline: int, wakeup: int, end_signal: int, stop_signal: int) -> None:
+    def __init__(self, server: int, lifeline: int, wakeup: int) -> None:
+        self._main = server
         self._lifeline = lifeline
         self._wakeup = wakeup
-        self._end_signal = end_signal
-        self._stop_signal = stop_signal
         self._poll = select.poll()
         self._poll.register(lifeline, select.POLLIN)
         self._poll.register(wakeup, select.POLLIN)
-        self._main = 0
         self._main_ended = False
         self._main_status = 0
 
-    def run(self, command: Sequence[str], folder: Path, user: str | None) -> int:
-        """Start `command` in `folder` and stay until nothing of it is left; its exit code.
+    def run(self, stop_signal: int, end_signal: int) -> int:
+        """Stay until nothing of the server is left; its exit code.
 
         As a shell tells it: 128 + n where signal n ended it.
         """
-        account = None if user is None else pwd.getpwnam(user)
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            user=account and account.pw_uid,
-            group=account and account.pw_gid,
-            extra_groups=account and [],
-        )
-        self._main = server.pid
         ending = False
         while not ending and not self._main_ended:
             self._poll.poll()
             ending = self._signalled()
             self._reap()
-            ending = self._told() or ending
+            ending = self._told(stop_signal, end_signal) or ending
         self._kill_all()
         code = os.waitstatus_to_exitcode(self._main_status)
         return code if code >= 0 else 128 - code
@@ -108,18 +97,18 @@ class Guard:
             return bool({signal.SIGTERM, signal.SIGINT} & set(os.read(self._wakeup, 4096)))
         return False
 
-    def _told(self) -> bool:
+    def _told(self, stop_signal: int, end_signal: int) -> bool:
         """Obey what stands in the lifeline; True if everything is to end now."""
         try:
             said = os.read(self._lifeline, 4096)
         except BlockingIOError:
             return False
         if not said:
-            self._signal_main(self._end_signal, END_GRACE)
+            self._signal_main(end_signal, END_GRACE)
             return True
         for command in said.decode("ascii").split():
             if command == "stop":
-                self._signal_main(self._stop_signal, STOP_GRACE)
+                self._signal_main(stop_signal, STOP_GRACE)
                 return True
             if command == "kill":
                 return True
@@ -194,6 +183,39 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
+def watch(folder: Path, start: Callable[[], int], stop_signal: int, end_signal: int) -> int:
+    """Guard the server whose pid `start` returns, until nothing of it is left; its exit code."""
+    _become_subreaper()
+    _raise_file_limit()
+    wakeup = _wakeup_on_signals()
+    lifeline = os.open(folder / LIFELINE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not _held(lifeline):
+        return 0
+    server = start()
+    pid_file = folder / PID_FILE
+    try:
+        pid_file.write_text(str(os.getpid()), encoding="ascii")
+        return Guard(server, lifeline, wakeup).run(stop_signal, end_signal)
+    except OSError:
+        os.kill(server, signal.SIGKILL)
+        raise
+    finally:
+        pid_file.unlink(missing_ok=True)
+
+
+def _start(command: Sequence[str], folder: Path, user: str | None) -> int:
+    account = None if user is None else pwd.getpwnam(user)
+    server = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        user=account and account.pw_uid,
+        group=account and account.pw_gid,
+        extra_groups=account and [],
+    )
+    return server.pid
+
+
 def main() -> None:
     """Guard the command given on the command line."""
     parser = argparse.ArgumentParser(prog="guard")
@@ -203,20 +225,8 @@ def main() -> None:
     parser.add_argument("--end-signal", type=int, default=signal.SIGKILL, help="on end-of-file")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
-    _become_subreaper()
-    _raise_file_limit()
-    wakeup = _wakeup_on_signals()
-    lifeline = os.open(given.folder / LIFELINE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not _held(lifeline):
-        return
-    pid_file = given.folder / PID_FILE
-    pid_file.write_text(str(os.getpid()), encoding="ascii")
-    try:
-        guard = Guard(lifeline, wakeup, given.end_signal, given.stop_signal)
-        code = guard.run(given.command, given.folder, given.user)
-    finally:
-        pid_file.unlink(missing_ok=True)
-    sys.exit(code)
+    start = partial(_start, given.command, given.folder, given.user)
+    sys.exit(watch(given.folder, start, given.stop_signal, given.end_signal))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from typing import Protocol
 
 from deploy.local import guard
 
@@ -38,12 +39,23 @@ class Program:
     """When the launcher has ended; within a second SIGKILL follows."""
 
 
+class Process(Protocol):
+    """A process as who started it sees it."""
+
+    @property
+    def pid(self) -> int:
+        """What it is known by."""
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has ended."""
+
+
 @dataclass(frozen=True)
 class Guarded:
     """A guard just started, as the process that started it sees it."""
 
     folder: Path
-    process: "subprocess.Popen[bytes]"
+    process: Process
 
     @property
     def ended(self) -> bool:

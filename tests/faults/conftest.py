@@ -21,6 +21,7 @@ from mailroom.messaging import topology
 from tests.faults.firm import PATIENCE, Firm, working
 from tests.faults.lines import OwnServers, own_servers
 from tests.faults.mails import Dialogue
+from tests.faults.nursery import Nursery, nursery
 from tests.installation import (
     OWNER,
     PUBLISHERS,
@@ -56,18 +57,27 @@ def pytest_runtest_makereport(item: Any) -> Generator[None, pytest.TestReport, p
 
 
 @pytest.fixture(scope="session")
+def born() -> Iterator[Nursery]:
+    """Where the services of this worker's firms are born."""
+    with nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def firm(
-    servers: local.Servers, template: str, tmp_path_factory: pytest.TempPathFactory
+    servers: local.Servers, template: str, tmp_path_factory: pytest.TempPathFactory, born: Nursery
 ) -> Iterator[Firm]:
     """One for all tests that ask for it; none of its services runs."""
-    with _firm(servers, template, tmp_path_factory.mktemp("firm")) as firm:
+    with _firm(servers, template, tmp_path_factory.mktemp("firm"), born) as firm:
         yield firm
 
 
 @pytest.fixture
-def new_firm(servers: local.Servers, template: str, tmp_path: Path) -> Iterator[Firm]:
+def new_firm(
+    servers: local.Servers, template: str, tmp_path: Path, born: Nursery
+) -> Iterator[Firm]:
     """For one test alone, on the servers of the run; none of its services runs."""
-    with _firm(servers, template, tmp_path) as firm:
+    with _firm(servers, template, tmp_path, born) as firm:
         yield firm
 
 
@@ -75,24 +85,28 @@ def new_firm(servers: local.Servers, template: str, tmp_path: Path) -> Iterator[
 def unprepared_firm(
     postgresql: local.Servers, servers: local.Servers, tmp_path: Path
 ) -> Iterator[Firm]:
-    """One whose database and vhost are still to be made; its roles and keys are there."""
+    """One whose database and vhost are still to be made; its roles and keys are there.
+
+    Its services are started by their command.
+    """
     database = Database(postgresql.postgresql, f"mailroom_{uuid4().hex}")
     broker = Broker(servers.rabbitmq, f"mailroom-firm-{uuid4().hex[:8]}")
     it = installed(servers, database, broker, tmp_path)
-    with working(_for_tests(it), database, *_mail_urls(servers), is_prepared=False) as firm:
+    with working(_for_tests(it), database, _mail_urls(servers)) as firm:
         yield firm
     local.drop_database(servers, database.name)
     local.rabbitmqctl(servers, "delete_vhost", broker.vhost)
 
 
 @contextmanager
-def _firm(servers: local.Servers, template: str, folder: Path) -> Iterator[Firm]:
+def _firm(servers: local.Servers, template: str, folder: Path, born: Nursery) -> Iterator[Firm]:
     database = Database(servers.postgresql, f"mailroom_{uuid4().hex}")
     local.create_database(servers, database.name, template)
     # Two runs may share their servers.
     broker = _another_vhost(servers, f"mailroom-firm-{uuid4().hex[:8]}")
     it = installed(servers, database, broker, folder)
-    with working(_for_tests(it), database, *_mail_urls(servers)) as firm:
+    with working(_for_tests(it), database, _mail_urls(servers), born) as firm:
+        firm.set_up()
         yield firm
     local.drop_database(servers, database.name)
     local.rabbitmqctl(servers, "delete_vhost", broker.vhost)
@@ -119,14 +133,14 @@ def own_installation(own: OwnServers) -> Operated:
 
 
 @pytest.fixture(scope="session")
-def own_firm(own: OwnServers, own_installation: Operated) -> Iterator[Firm]:
+def own_firm(own: OwnServers, own_installation: Operated, born: Nursery) -> Iterator[Firm]:
     """A firm that reaches its own servers through their proxies; none of its services runs."""
-    with exposed_firm(own, own_installation, "mailroom_own") as firm:
+    with exposed_firm(own, own_installation, "mailroom_own", born) as firm:
         yield firm
 
 
 @contextmanager
-def exposed_firm(own: OwnServers, shared: Operated, name: str) -> Iterator[Firm]:
+def exposed_firm(own: OwnServers, shared: Operated, name: str, born: Nursery) -> Iterator[Firm]:
     """A firm with a database of this name, at the end of the lines to a worker's own servers.
 
     Accounts are read and sent from in plain text, so that a proxy sees what is said. All share the
@@ -145,7 +159,8 @@ def exposed_firm(own: OwnServers, shared: Operated, name: str) -> Iterator[Firm]
         f"imap+plain://{{user}}@127.0.0.1:{own.imap.port}",
         f"smtp+plain://{{user}}@127.0.0.1:{own.smtp.port}",
     )
-    with working(_for_tests(it), Database(own.servers.postgresql, name), *mail) as firm:
+    with working(_for_tests(it), Database(own.servers.postgresql, name), mail, born) as firm:
+        firm.set_up()
         yield firm
 
 

@@ -23,6 +23,7 @@ from deploy.local import guarded, mail_programs
 from deploy.local.mail_programs import Person
 from deploy.local.operating import Operated
 from mailroom.cli import mailroom
+from tests.faults.nursery import Nursery
 from tests.installation import Database, service_names
 from tests.waiting import until
 
@@ -49,6 +50,8 @@ class Firm:
     sales: Person
     mail: tuple[str, str]
     """The accounts' servers, IMAP and SMTP: URLs with `{user}` in them."""
+    nursery: Nursery | None = None
+    """Where its services are born; without one, each is started by its command."""
     processes: dict[str, Process] = field(default_factory=dict)
 
     def does(self, *words: str, text: str | None = None) -> str:
@@ -90,12 +93,14 @@ class Firm:
         armed = {"MAILROOM_CRASHPOINT": crashpoint, "MAILROOM_CRASHPOINT_SIGNAL": number.name}
         folder, held = self.it.folder / process, ExitStack()
         held.enter_context(guarded.lifelines([folder]))
-        program = guarded.Program(
-            [sys.executable, "-m", "mailroom", "serve", name],
-            {**os.environ, **self.it.environment, **armed},
-            end_signal=SIGTERM,
-        )
-        self.processes[process] = Process(held, guarded.launch(folder, program))
+        environment = {**os.environ, **self.it.environment, **armed}
+        if self.nursery is None:
+            command = [sys.executable, "-m", "mailroom", "serve", name]
+            program = guarded.Program(command, environment, end_signal=SIGTERM)
+            guard = guarded.launch(folder, program)
+        else:
+            guard = guarded.Guarded(folder, self.nursery.bear(folder, (name,), environment))
+        self.processes[process] = Process(held, guard)
 
     def start_missing(self) -> None:
         """Start every service that does not run."""
@@ -140,7 +145,7 @@ class Firm:
 
     async def is_frozen(self, name: str) -> None:
         """Wait until a service has come to the crashpoint at which it freezes."""
-        await until(lambda: self._is_frozen(name), within=PATIENCE)
+        await until(lambda: self._is_frozen(name), within=PATIENCE, every=0.1)
 
     def _is_frozen(self, name: str) -> bool:
         states = guarded.server_processes(self.processes[name].guard.folder).values()
@@ -203,21 +208,19 @@ class Firm:
 
 @contextmanager
 def working(
-    it: Operated, database: Database, imap: str, smtp: str, *, is_prepared: bool = True
+    it: Operated, database: Database, mail: tuple[str, str], nursery: Nursery | None = None
 ) -> Iterator[Firm]:
     """A firm to start services of; those that still run at the end are killed.
 
-    `imap` and `smtp` are the accounts' servers, URLs with `{user}` in them. Where nothing is
-    prepared yet, not even the database, `set_up` comes later.
+    `mail` are the accounts' servers, IMAP and SMTP: URLs with `{user}` in them. It is not set up:
+    nothing may be there yet, not even the database.
     """
     service, sales = (
         Person(name, f"{name}-{uuid4().hex[:8]}@example.com", "secret")
         for name in ("service", "sales")
     )
-    firm = Firm(it, database, service, sales, (imap, smtp))
+    firm = Firm(it, database, service, sales, mail, nursery)
     Path(it.environment["MAILROOM_CLOCK_OFFSET_FILE"]).write_text("0")
-    if is_prepared:
-        firm.set_up()
     try:
         yield firm
     finally:

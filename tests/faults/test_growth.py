@@ -36,7 +36,8 @@ ACKNOWLEDGED = 5
 
 @pytest.fixture
 def fast_firm(new_firm: Firm) -> Firm:
-    """Its accounts may send as many mails a minute as they like."""
+    """Its accounts may send as many mails a minute as they like; its services weigh their own."""
+    new_firm.nursery = None
     fast = {"MAILROOM_SENDER_RATE_PER_MINUTE": "1000000"}
     new_firm.it = replace(new_firm.it, environment={**new_firm.it.environment, **fast})
     return new_firm

@@ -21,6 +21,7 @@ from tests.faults.disturbances import ANY, WHILE_NOTHING_IS_BROUGHT, Scene, dist
 from tests.faults.firm import Firm
 from tests.faults.lines import OwnServers
 from tests.faults.mails import Dialogue, check, mixed, open_ticket
+from tests.faults.nursery import Nursery
 from tests.waiting import NotInTime, until
 
 SEED = int(os.environ.get("MAILROOM_SEED", "1"))
@@ -36,6 +37,7 @@ class Chapters:
 
     own: OwnServers
     shared: Operated
+    born: Nursery
     held: ExitStack = field(default_factory=ExitStack)
     number: int = 0
     played: int = CHAPTER
@@ -48,16 +50,16 @@ class Chapters:
             self.held.close()
             self.number, self.played, self.older = self.number + 1, 0, None
             self.firm = self.held.enter_context(
-                exposed_firm(self.own, self.shared, f"chapter_{self.number}")
+                exposed_firm(self.own, self.shared, f"chapter_{self.number}", self.born)
             )
         self.played += 1
         return self.firm
 
 
 @pytest.fixture(scope="module")
-def chapters(own: OwnServers, own_installation: Operated) -> Iterator[Chapters]:
+def chapters(own: OwnServers, own_installation: Operated, born: Nursery) -> Iterator[Chapters]:
     """Firms on this worker's own servers."""
-    made = Chapters(own, own_installation)
+    made = Chapters(own, own_installation, born)
     yield made
     own.heal()
     made.held.close()
