@@ -313,7 +313,7 @@ async def test_a_renamed_folder_is_told_as_missing_and_read_under_its_new_name(
     "crashpoint",
     [
         "sender.outcome_committed",
-        pytest.param("sender.copy_committed", marks=pytest.mark.matrix),
+        pytest.param("sender.copies_committed", marks=pytest.mark.matrix),
     ],
 )
 async def test_a_sent_folder_that_is_deleted_while_copies_are_filed_is_filled_again(

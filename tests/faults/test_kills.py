@@ -72,7 +72,7 @@ KILLS = {
         "sender.copies_begun",
         "sender.copy_appended",
         "sender.copy_appended#3",
-        "sender.copy_committed",
+        "sender.copies_committed",
         *RELAY,
     ],
 }

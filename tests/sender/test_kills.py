@@ -13,7 +13,7 @@ from tests.waiting import until
 MINUTE = timedelta(minutes=1)
 BEFORE_THE_OUTCOME = {"sender.sending_committed": 1, "sender.data_answered": 2}
 """Crashpoints, and how many mails arrive when it is sent again."""
-AFTER_THE_OUTCOME = ["sender.outcome_committed", "sender.copy_appended", "sender.copy_committed"]
+AFTER_THE_OUTCOME = ["sender.outcome_committed", "sender.copy_appended", "sender.copies_committed"]
 
 
 @pytest.fixture

@@ -7,16 +7,18 @@ server before another APPEND; one without was never appended.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ARRAY, BigInteger, Text, Uuid, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom.messaging.envelope import Outgoing
 from mailroom_sender import requests as events
 from mailroom_sender import store
 from mailroom_sender.tables import copies, requests
+
+Place = tuple[str, int | None, int | None]
+"""Folder, UIDVALIDITY, UID."""
 
 
 @dataclass(frozen=True)
@@ -60,41 +62,49 @@ async def begin(tx: AsyncConnection, batch: Sequence[Copy]) -> None:
 
 
 async def filed(
-    tx: AsyncConnection,
-    copy: Copy,
-    place: tuple[str, int | None, int | None],
-    now: datetime,
+    tx: AsyncConnection, places: Sequence[tuple[Copy, Place]], now: datetime
 ) -> list[Outgoing]:
-    """It lies in folder, UIDVALIDITY, UID; the events that tell it, none if they were told."""
-    folder, uidvalidity, uid = place
-    ended = await _end(
-        tx, copy, now, state="filed", folder=folder, uidvalidity=uidvalidity, uid=uid, problem=""
+    """They lie there; the events that tell it, of those of which it was not told before."""
+    there = {copy.mail: place for copy, place in places}
+    rows = [(mail, *place) for mail, place in there.items()]
+    mails, folders, uidvalidities, uids = (list(column) for column in zip(*rows, strict=True))
+    filed_at = (
+        func.unnest(
+            literal(mails, ARRAY(Uuid)),
+            literal(folders, ARRAY(Text)),
+            literal(uidvalidities, ARRAY(BigInteger)),
+            literal(uids, ARRAY(BigInteger)),
+        )
+        .table_valued("mail", "folder", "uidvalidity", "uid", name="filed_at")
+        .render_derived()
     )
-    request = await store.get(tx, copy.mail)
-    if not ended or request is None:
-        return []
-    event = events.filed(request, folder, uidvalidity, uid)
-    return [Outgoing(event, request.correlation_id)]
+    told = await tx.scalars(
+        update(copies)
+        .where(copies.c.mail == filed_at.c.mail, copies.c.state == "due")
+        .values(
+            state="filed",
+            due=None,
+            ended_at=now,
+            problem="",
+            folder=filed_at.c.folder,
+            uidvalidity=filed_at.c.uidvalidity,
+            uid=filed_at.c.uid,
+        )
+        .returning(copies.c.mail)
+    )
+    return [
+        Outgoing(events.filed(request, *there[request.mail]), request.correlation_id)
+        for request in await store.by_mails(tx, told.all())
+    ]
 
 
 async def put_off(
     tx: AsyncConnection, copy: Copy, again: datetime | None, problem: str, now: datetime
 ) -> None:
     """Try again then; None gives it up."""
-    if again is None:
-        await _end(tx, copy, now, state="given_up", problem=problem)
-        return
+    end = {"state": "given_up", "due": None, "ended_at": now} if again is None else {"due": again}
     await tx.execute(
         update(copies)
         .where(copies.c.mail == copy.mail, copies.c.state == "due")
-        .values(due=again, problem=problem)
+        .values(problem=problem, **end)
     )
-
-
-async def _end(tx: AsyncConnection, copy: Copy, now: datetime, **values: Any) -> bool:
-    ended = await tx.execute(
-        update(copies)
-        .where(copies.c.mail == copy.mail, copies.c.state == "due")
-        .values(due=None, ended_at=now, **values)
-    )
-    return ended.rowcount == 1

@@ -1,7 +1,8 @@
 """Filing copies of what was sent in the account's Sent folder, over a kept IMAP connection.
 
 Invariant: a copy that failed never sends again, and is not appended twice: where an APPEND may have
-been made before, the folder is searched for the mail first.
+been made before, the folder is searched for the mail first. So those of a batch are recorded
+together, once it is over.
 """
 
 import ssl
@@ -21,7 +22,7 @@ from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled
 from mailroom.service import Resources
 from mailroom_sender import copies, schedule
-from mailroom_sender.copies import Copy
+from mailroom_sender.copies import Copy, Place
 from mailroom_sender.drafting import OUR_HEADER
 from mailroom_sender.leases import Lease, attend, fence, rest, woken
 from mailroom_sender.logins import NoLogin, login, rest_after
@@ -29,14 +30,12 @@ from mailroom_sender.settings import SenderSettings
 
 log = structlog.get_logger("mailroom.sender.filing")
 
-BATCH = 50
+BATCH = 20
 
 FILED = Counter("mailroom_sender_filed_total", "copies that lie in a Sent folder")
 UNFILED = Counter("mailroom_sender_unfiled_total", "copies that were given up")
 
 Resource = Resources[SenderSettings]
-Place = tuple[str, int | None, int | None]
-"""Folder, UIDVALIDITY, UID."""
 
 
 @dataclass
@@ -63,9 +62,9 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
         while True:
             end_if_cancelled()
             async with begin(resources.engine) as tx:
-                account = await directory.account(tx, str(lease.account))
                 batch = await copies.due(tx, lease.account, clock.now(), BATCH)
                 if batch:
+                    account = await directory.account_of(tx, lease.account)
                     await fence(tx, lease)
                     await copies.begin(tx, batch)
             if batch:
@@ -90,6 +89,23 @@ async def _file_batch(
         why = "the account was removed" if account is None else "the account has no IMAP server"
         await _put_off(resources, batch, why, give_up=True)
         return
+    filed: list[tuple[Copy, Place]] = []
+    try:
+        await _append_all(resources, lease, account, batch, link, filed)
+    finally:
+        # Also when it ended halfway: what lies there need not be looked for.
+        await _record(resources, filed)
+
+
+async def _append_all(
+    resources: Resource,
+    lease: Lease,
+    account: Account,
+    batch: Sequence[Copy],
+    link: _Link,
+    filed: list[tuple[Copy, Place]],
+) -> None:
+    """Append one after another; `filed` grows by each that lies there."""
     for number, copy in enumerate(batch):
         end_if_cancelled()
         try:
@@ -110,8 +126,10 @@ async def _file_batch(
             await _put_off(resources, [copy], describe(failed))
         else:
             crashpoint("sender.copy_appended")
-            await _settle(resources, copy, place)
-            crashpoint("sender.copy_committed")
+            if place is None:
+                await _put_off(resources, [copy], "the server has not filed it yet")
+            else:
+                filed.append((copy, place))
 
 
 async def _file(resources: Resource, account: Account, copy: Copy, link: _Link) -> Place | None:
@@ -166,15 +184,16 @@ async def _disconnect(link: _Link) -> None:
         await imap.logout(connection)
 
 
-async def _settle(resources: Resource, copy: Copy, place: Place | None) -> None:
-    if place is None:
-        await _put_off(resources, [copy], "the server has not filed it yet")
+async def _record(resources: Resource, filed: Sequence[tuple[Copy, Place]]) -> None:
+    if not filed:
         return
     async with begin(resources.engine) as tx:
-        told = await copies.filed(tx, copy, place, clock.now())
+        told = await copies.filed(tx, filed, clock.now())
         await outbox.add(tx, resources.messaging, told)
-    FILED.inc()
-    log.info("mail_filed", mail=str(copy.mail), folder=place[0], uid=place[2])
+    crashpoint("sender.copies_committed")
+    FILED.inc(len(filed))
+    for copy, (folder, _, uid) in filed:
+        log.info("mail_filed", mail=str(copy.mail), folder=folder, uid=uid)
 
 
 async def _rest(

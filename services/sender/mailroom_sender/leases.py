@@ -63,6 +63,11 @@ class Lease:
     """Set when something of the account is due."""
     running: asyncio.Timeout | None = None
 
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether another may have taken it."""
+        return time.monotonic() > self.deadline
+
 
 Run = Callable[[Resources[SenderSettings], Lease], Awaitable[None]]
 """Work for one account; returns when there has been nothing to do for a while."""
@@ -103,7 +108,7 @@ async def fence(tx: AsyncConnection, lease: Lease) -> None:
         )
         .with_for_update(read=True)
     )
-    if not held or time.monotonic() > lease.deadline:
+    if not held or lease.may_be_lost:
         raise LeaseLost(lease.account, lease.work)
 
 
@@ -120,7 +125,7 @@ async def rest(tx: AsyncConnection, lease: Lease, until: datetime) -> None:
 async def while_held(lease: Lease) -> AsyncIterator[None]:
     """Do what is inside only as long as nobody else can have the lease. Raises LeaseLost."""
     # A timeout that has passed already would let it go on up to where it first waits.
-    if time.monotonic() > lease.deadline:
+    if lease.may_be_lost:
         raise LeaseLost(lease.account, lease.work)
     try:
         async with asyncio.timeout_at(lease.deadline) as lease.running:

@@ -84,8 +84,8 @@ async def send_for_account(resources: Resource, lease: Lease) -> None:
         while True:
             end_if_cancelled()
             async with begin(resources.engine) as tx:
-                account = await directory.account(tx, str(lease.account))
                 mails = await store.due(tx, lease.account, clock.now(), BATCH)
+                account = await directory.account_of(tx, lease.account) if mails else None
             if mails:
                 await _send_batch(resources, lease, account, mails, link)
                 if link.resting:
@@ -100,7 +100,7 @@ async def _recover(resources: Resource, lease: Lease) -> None:
     """Whoever worked here before left these between the two commits around DATA."""
     async with begin(resources.engine) as tx:
         await fence(tx, lease)
-        account = await directory.account(tx, str(lease.account))
+        account = await directory.account_of(tx, lease.account)
         for request in await store.interrupted(tx, lease.account):
             said = await store.offered(tx, request.mail, request.tries)
             unknown = Unanswered(said, "the sender ended before it stored the answer to DATA")

@@ -107,7 +107,11 @@ async def insert_requests(tx: AsyncConnection, accepted: Sequence[Request]) -> N
     )
     await tx.execute(
         upsert(leases).on_conflict_do_nothing(),
-        [{"account": account, "work": "send"} for account in {one.account for one in accepted}],
+        [
+            {"account": account, "work": work}
+            for account in sorted({one.account for one in accepted})
+            for work in ("send", "file")
+        ],
     )
 
 
@@ -164,6 +168,12 @@ async def get(tx: AsyncConnection, mail: UUID, *, lock: bool = False) -> Request
     query = select(requests).where(requests.c.mail == mail)
     found = await _load(tx, query.with_for_update() if lock else query)
     return found[0] if found else None
+
+
+async def by_mails(tx: AsyncConnection, mails: Collection[UUID]) -> list[Request]:
+    """Requests by the mails of ours that they became."""
+    wanted = _mails(mails)
+    return await _load(tx, select(requests).join(wanted, requests.c.mail == wanted.c.mail))
 
 
 async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> list[Request]:
@@ -313,8 +323,6 @@ async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> 
         "created_at": now,
     }
     await tx.execute(upsert(copies).values(row).on_conflict_do_nothing())
-    lease = {"account": request.account, "work": "file"}
-    await tx.execute(upsert(leases).values(lease).on_conflict_do_nothing())
 
 
 async def _store_targets(tx: AsyncConnection, request: Request, targets: Sequence[Target]) -> None:

@@ -10,7 +10,14 @@ from mailroom.directory.sealing import (
     seal,
     unseal,
 )
-from mailroom.directory.views import OWN_SERVICES, account, accounts, mailboxes, may_send
+from mailroom.directory.views import (
+    OWN_SERVICES,
+    account,
+    account_of,
+    accounts,
+    mailboxes,
+    may_send,
+)
 
 __all__ = [
     "OWN_SERVICES",
@@ -23,6 +30,7 @@ __all__ = [
     "TlsMode",
     "UnsealKeys",
     "account",
+    "account_of",
     "accounts",
     "load_keys",
     "load_seal_key",

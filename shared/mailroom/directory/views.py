@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     DateTime,
     LargeBinary,
     Select,
@@ -109,6 +110,15 @@ async def account(tx: AsyncConnection, name_or_id: str) -> Account | None:
         func.lower(ACCOUNTS.c.name) == name_or_id.lower(),
         cast(ACCOUNTS.c.id, Text) == name_or_id.lower(),
     )
+    return await _one_account(tx, wanted)
+
+
+async def account_of(tx: AsyncConnection, id_: UUID) -> Account | None:
+    """The account of this id."""
+    return await _one_account(tx, ACCOUNTS.c.id == id_)
+
+
+async def _one_account(tx: AsyncConnection, wanted: ColumnElement[bool]) -> Account | None:
     row = (await tx.execute((await _accounts(tx)).where(wanted))).mappings().one_or_none()
     return _account(row) if row else None
 
