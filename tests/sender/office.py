@@ -1,13 +1,12 @@
 """An office that sends mail: an account at the private servers, the sender's parts, and a clock."""
 
 import asyncio
-import email
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -36,7 +35,8 @@ from mailroom_sender.leases import Lease
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import attempts, copies, leases, messaging, rejections, requests
 from tests.installation import Database
-from tests.local.mail import PASSWORD, logged_in
+from tests.local.mail import PASSWORD
+from tests.sender.inboxes import mailbox, mails_in
 from tests.sender.wire import Wire, wire
 from tests.waiting import until
 
@@ -432,28 +432,3 @@ def received(event: Any, publisher: str, event_id: str | None = None) -> Receive
     """An event as a handler gets it."""
     id_ = event_id or uuid4().hex
     return Received(id_, event, publisher, correlation_id=f"c-{id_}", published_at=clock.now())
-
-
-def mailbox(servers: local.Servers) -> str:
-    """The address of somebody new, who can receive mail."""
-    address = f"u{uuid4().hex}@example.com"
-    local.add_mail_user(servers, address, PASSWORD)
-    return address
-
-
-async def mails_in(servers: local.Servers, address: str, folder: str = "INBOX") -> list[Message]:
-    """All mails in a folder."""
-    return await asyncio.to_thread(_mails, servers, address, folder)
-
-
-def _mails(servers: local.Servers, address: str, folder: str) -> list[Message]:
-    with logged_in(servers, address) as imap:
-        if imap.select(f'"{folder}"', readonly=True)[0] != "OK":
-            return []
-        numbers: Sequence[bytes] = imap.search(None, "ALL")[1][0].split()
-        mails = []
-        for number in numbers:
-            part = imap.fetch(number.decode(), "(BODY.PEEK[] FLAGS)")[1][0]
-            assert isinstance(part, tuple)
-            mails.append(email.message_from_bytes(part[1]))
-        return mails

@@ -19,7 +19,7 @@ from mailroom.imap import Login
 from mailroom_sender import smtp
 from mailroom_sender.outcomes import Reply
 from tests.local.mail import PASSWORD
-from tests.sender.office import mailbox, mails_in
+from tests.sender.inboxes import mailbox, mails_in
 from tests.sender.wire import AtEnd, Wire, wire
 from tests.waiting import until
 
