@@ -1,12 +1,15 @@
 """One replica at a time works for an account, a dead one is replaced, no clocks are compared."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from mailroom import database
+from mailroom_sender import sending
 from mailroom_sender.leases import Lease, LeaseLost, fence, while_held
 from tests.sender.office import Office, to
 
@@ -54,3 +57,26 @@ async def test_who_stood_still_for_longer_than_his_lease_does_not_even_begin() -
         async with while_held(Lease(uuid4(), "send", "frozen", time.monotonic() - 1)):
             begun.append("DATA")
     assert begun == []
+
+
+async def test_a_lease_that_runs_out_just_before_data_is_known_and_harms_no_other_mail(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has the first mail's recipients already: to it, the next MAIL would be nested."""
+    held, first = sending.while_held, iter([True])
+
+    @asynccontextmanager
+    async def lost_once(lease: Lease) -> AsyncIterator[None]:
+        if next(first, False):
+            raise LeaseLost(lease.account, lease.work)
+        async with held(lease):
+            yield
+
+    monkeypatch.setattr(sending, "while_held", lost_once)
+    anna = office.mailbox()
+    keys = [await office.ask(to=to(anna)) for _ in range(2)]
+    async with office.sending():
+        await office.gets(anna, 1)
+        rows = [await office.tried(key, 1) for key in keys]
+    assert sorted(row["state"] for row in rows) == ["accepted", "sent"]
+    assert [row["unknowns"] for row in rows] == [0, 0]

@@ -20,10 +20,9 @@ from mailroom.contracts import FieldError, MailRejected, MailSend, SendAttachmen
 from mailroom.directory import Account
 from mailroom.messaging.envelope import Received
 from mailroom.objects import ObjectMissing, ObjectStore
-from mailroom_sender import drafting, store, validation
+from mailroom_sender import drafting, loading, store, validation
 from mailroom_sender.addresses import sendable
-from mailroom_sender.requests import Request
-from mailroom_sender.store import Key
+from mailroom_sender.requests import Key, Request
 from mailroom_sender.validation import AccountStanding, Known, has_control
 
 ACCEPTED = Counter("mailroom_sender_accepted_total", "requests that will be sent")
@@ -80,9 +79,9 @@ async def surroundings(
         accounts=accounts,
         allowed={pair for pair in wanted if await directory.may_send(tx, *pair)},
         object_sizes=_sizes(objects_, commands),
-        hashes=await store.hashes(tx, keys),
-        cancelled=await store.cancelled_early(tx, keys),
-        message_ids=await store.message_ids(tx, answered),
+        hashes=await loading.hashes(tx, keys),
+        cancelled=await loading.cancelled_early(tx, keys),
+        message_ids=await loading.message_ids(tx, answered),
     )
 
 

@@ -16,7 +16,7 @@ from mailroom.contracts import MailBounced, MailRouted
 from mailroom.messaging.envelope import Outgoing, Received, caused_by
 from mailroom.mime import Report
 from mailroom.objects import ObjectStore
-from mailroom_sender import store
+from mailroom_sender import loading
 from mailroom_sender.requests import Request
 from mailroom_sender.tables import bounces
 
@@ -52,7 +52,7 @@ async def bounce(
     """Find the mails of ours that these reports tell of, and tell it, once."""
     read = [(received, await _report(objects_, received.event)) for received in reports]
     ids = {report.message_id for _, report in read if report and report.message_id}
-    requests = await store.by_message_ids(tx, ids)
+    requests = await loading.by_message_ids(tx, ids)
     told_: dict[tuple[UUID, str, UUID], Outgoing] = {}
     for received, report in read:
         request = requests.get(report.message_id or "") if report else None

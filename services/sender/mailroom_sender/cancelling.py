@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mailroom import clock
 from mailroom.contracts import MailCancel
 from mailroom.messaging.envelope import Outgoing, Received
-from mailroom_sender import outcomes, store
+from mailroom_sender import loading, outcomes, store
 from mailroom_sender.requests import Request
 from mailroom_sender.settling import apply
 from mailroom_sender.validation import has_control
@@ -30,7 +30,7 @@ async def cancel_by_key(
         if not has_control(command.event.idempotency_key)
     )
     await store.lock_keys(tx, keys)
-    found = await store.by_key(tx, keys, lock=True)
+    found = await loading.by_key(tx, keys, lock=True)
     await store.insert_cancellations(tx, [key for key in keys if key not in found], clock.now())
     return [event for request in found.values() for event in await cancel(tx, request)]
 

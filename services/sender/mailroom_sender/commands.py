@@ -24,7 +24,7 @@ from mailroom.contracts import MailSend
 from mailroom.messaging import outbox
 from mailroom.messaging.admission import LARGEST_BODY
 from mailroom.messaging.envelope import Outgoing
-from mailroom_sender import store
+from mailroom_sender import loading, store
 from mailroom_sender.requests import Request
 from mailroom_sender.sent_commands import sent
 from mailroom_sender.settings import SenderSettings
@@ -133,7 +133,7 @@ async def _wait(key: str, event_id: UUID, seconds: float) -> bool:
             errors = await tx.scalar(
                 select(rejections.c.errors).where(rejections.c.event_id == str(event_id))
             )
-            found = (await store.by_key(tx, {(PUBLISHER, key)})).get((PUBLISHER, key))
+            found = (await loading.by_key(tx, {(PUBLISHER, key)})).get((PUBLISHER, key))
         if errors is not None:
             told = "; ".join(f"{e['field']} {e['value']!r}: {e['remedy']}" for e in errors)
             click.echo(f"rejected: {told}")

@@ -13,8 +13,8 @@ from sqlalchemy import ARRAY, BigInteger, Text, Uuid, func, literal, select, upd
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom.messaging.envelope import Outgoing
+from mailroom_sender import loading
 from mailroom_sender import requests as events
-from mailroom_sender import store
 from mailroom_sender.tables import copies, requests
 
 Place = tuple[str, int | None, int | None]
@@ -94,7 +94,7 @@ async def filed(
     )
     return [
         Outgoing(events.filed(request, *there[request.mail]), request.correlation_id)
-        for request in await store.by_mails(tx, told.all())
+        for request in await loading.by_mails(tx, told.all())
     ]
 
 

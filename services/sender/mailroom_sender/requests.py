@@ -18,6 +18,9 @@ from mailroom.contracts import (
 )
 from mailroom_sender.outcomes import Before, State, Target, Verdict
 
+Key = tuple[str, str]
+"""Publisher and idempotency key: what a request is known by."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -48,6 +51,11 @@ class Request:
     accepted_at: datetime
     sent_at: datetime | None
     targets: tuple[Target, ...]
+
+    @property
+    def key(self) -> Key:
+        """What it is known by."""
+        return self.publisher, self.idempotency_key
 
     @property
     def before(self) -> Before:

@@ -23,7 +23,7 @@ from mailroom.messaging.failures import database_is_away, describe
 from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled, to_its_end
 from mailroom.service import Resources
-from mailroom_sender import schedule, smtp, store
+from mailroom_sender import loading, schedule, smtp, store
 from mailroom_sender.leases import Lease, LeaseLost, attend, fence, rest, while_held, woken
 from mailroom_sender.logins import NoLogin, login, rest_after
 from mailroom_sender.outcomes import Answered, Reply, Try, Unanswered, Unreachable
@@ -56,6 +56,9 @@ class _Link:
     client: SMTP | None = None
     server: Server | None = None
     used: bool = False
+    in_transaction: bool = False
+    """The server was told a sender, and what it said last is not that all is over: to it another
+    MAIL would be nested, and that be refused for good (RFC 5321 section 4.1.4)."""
     resting: bool = False
     """The server cannot be reached, and is left alone for a while."""
     lost: int = 0
@@ -84,7 +87,7 @@ async def send_for_account(resources: Resource, lease: Lease) -> None:
         while True:
             end_if_cancelled()
             async with begin(resources.engine) as tx:
-                mails = await store.due(tx, lease.account, clock.now(), BATCH)
+                mails = await loading.due(tx, lease.account, clock.now(), BATCH)
                 account = await directory.account_of(tx, lease.account) if mails else None
             if mails:
                 await _send_batch(resources, lease, account, mails, link)
@@ -101,8 +104,8 @@ async def _recover(resources: Resource, lease: Lease) -> None:
     async with begin(resources.engine) as tx:
         await fence(tx, lease)
         account = await directory.account_of(tx, lease.account)
-        for request in await store.interrupted(tx, lease.account):
-            said = await store.offered(tx, request.mail, request.tries)
+        for request in await loading.interrupted(tx, lease.account):
+            said = await loading.offered(tx, request.mail, request.tries)
             unknown = Unanswered(said, "the sender ended before it stored the answer to DATA")
             await settle_data(tx, resources, account, request, unknown, request.tries)
     crashpoint("sender.recovered")
@@ -171,7 +174,7 @@ async def _try(
         return
     link.lost = 0
     if not any(reply.is_positive for reply in said.values()):
-        await smtp.forget(client)
+        await _forget(link)
         await _not_sent(resources, account, request, Answered(said, None))
         return
     offered = _Offered(client, said, mail)
@@ -185,20 +188,22 @@ async def _offer(
     """MAIL and RCPT; if a kept connection turns out to be dead, once more on a new one."""
     waiting = [target.address for target in request.targets if target.state == "pending"]
     client = await _connect(resources, account, link)
-    was_kept, link.used = link.used, True
+    was_kept = link.used
     try:
+        link.used = link.in_transaction = True
         return client, await smtp.offer(client, request.sender, waiting, mail)
     except smtp.Lost:
         if not was_kept:
             raise
     client = await _connect(resources, account, link)
-    link.used = True
+    link.used = link.in_transaction = True
     return client, await smtp.offer(client, request.sender, waiting, mail)
 
 
 async def _connect(resources: Resource, account: Account, link: _Link) -> SMTP:
     """The kept connection, or a new one. Raises smtp.NotConnected."""
-    if link.client and link.client.is_connected and link.server == account.smtp:
+    is_kept = link.client and link.client.is_connected and not link.in_transaction
+    if link.client and is_kept and link.server == account.smtp:
         return link.client
     await _disconnect(link)
     if not account.enabled or account.smtp is None:
@@ -217,8 +222,15 @@ async def _connect(resources: Resource, account: Account, link: _Link) -> SMTP:
     return link.client
 
 
+async def _forget(link: _Link) -> None:
+    """Drop what was offered; the next mail is offered anew."""
+    if link.client is not None:
+        await smtp.forget(link.client)
+    link.in_transaction = False
+
+
 async def _disconnect(link: _Link) -> None:
-    client, link.client = link.client, None
+    client, link.client, link.in_transaction = link.client, None, False
     if client is not None:
         await smtp.end(client)
 
@@ -233,11 +245,12 @@ async def _give(
 ) -> None:
     """DATA, with a commit before it and one after it."""
     if not await _begin(resources, lease, request, offered.said):
-        await smtp.forget(offered.client)
+        await _forget(link)
         return
     crashpoint("sender.sending_committed")
     link.given.append(clock.now())
     tried = await _deliver(resources, lease, offered)
+    link.in_transaction = not isinstance(tried, Answered)
     crashpoint("sender.data_answered")
     await _store(resources, account, request, tried)
 
@@ -251,9 +264,11 @@ async def _begin(
 
 
 async def _deliver(resources: Resource, lease: Lease, offered: _Offered) -> Try:
+    begun = False
     try:
         with SMTP_SECONDS.time():
             async with while_held(lease):
+                begun = True
                 limit = resources.settings.data_seconds
                 reply = await smtp.deliver(offered.client, offered.mail, limit)
     except smtp.BrokenOff as broken:
@@ -261,7 +276,7 @@ async def _deliver(resources: Resource, lease: Lease, offered: _Offered) -> Try:
     except smtp.NoAnswer as none:
         return Unanswered(offered.said, none.problem)
     except LeaseLost as lost:
-        return Unanswered(offered.said, str(lost))
+        return Unanswered(offered.said, str(lost)) if begun else Unreachable(str(lost))
     return Answered(offered.said, reply)
 
 
@@ -298,7 +313,7 @@ async def _postpone_all(
     crashpoint("sender.rest_committed")
     while True:
         async with begin(resources.engine) as tx:
-            mails = await store.due(tx, account.id, now, POSTPONED)
+            mails = await loading.due(tx, account.id, now, POSTPONED)
             for request in mails:
                 await settle_try(tx, resources, account, request, tried, waits_for_server=True)
         if len(mails) < POSTPONED:

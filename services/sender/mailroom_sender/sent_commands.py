@@ -18,7 +18,7 @@ from sqlalchemy.types import Text
 from mailroom import clock, directory
 from mailroom.cli import connected, refuse, run
 from mailroom.messaging import outbox
-from mailroom_sender import outcomes, store
+from mailroom_sender import loading, outcomes, store
 from mailroom_sender.outcomes import State, Word
 from mailroom_sender.requests import Request
 from mailroom_sender.settings import SenderSettings
@@ -162,7 +162,7 @@ async def _rejected(limit: int) -> Sequence[Row]:
 async def _release(mail: str, word: Word) -> None:
     async with connected(SenderSettings) as (tx, _):
         request = await _found(tx, mail)
-        locked = await store.get(tx, request.mail, lock=True)
+        locked = await loading.get(tx, request.mail, lock=True)
         if locked is None or locked.state != "unknown":
             state = locked.state if locked else "gone"
             raise refuse(
@@ -182,7 +182,7 @@ async def _found(tx: AsyncConnection, mail: str) -> Request:
     ids = (await tx.scalars(select(requests.c.mail).where(wanted).limit(2))).all()
     if len(ids) > 1:
         raise refuse("MAIL", mail, "several publishers used this key; give the mail's id")
-    request = await store.get(tx, ids[0]) if ids else None
+    request = await loading.get(tx, ids[0]) if ids else None
     if request is None:
         raise refuse("MAIL", mail, "no such mail id or key; `mailroom sent list` shows them")
     return request

@@ -43,7 +43,7 @@ async def send(
     decisions = acceptance.decide(commands, around, now, limit)
     await store.insert_rejections(tx, decisions.rejected, now)
     accepted = await acceptance.accept(tx, resources.objects, around, decisions.accepted, now)
-    cancelled = [one for one in accepted if store.key_of(one) in around.cancelled]
+    cancelled = [one for one in accepted if one.key in around.cancelled]
     events = [event for one in cancelled for event in await cancelling.cancel(tx, one)]
     await wake(tx)
     return [*events, *(caused_by(command, event) for command, event in decisions.rejected)]

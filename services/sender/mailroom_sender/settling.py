@@ -16,7 +16,7 @@ from mailroom.directory import Account
 from mailroom.messaging import outbox
 from mailroom.messaging.envelope import Outgoing
 from mailroom.service import Resources
-from mailroom_sender import outcomes, requests, schedule, store
+from mailroom_sender import loading, outcomes, requests, schedule, store
 from mailroom_sender.outcomes import Answered, Policy, Try, Unreachable, Verdict
 from mailroom_sender.requests import Request
 from mailroom_sender.settings import SenderSettings
@@ -45,7 +45,7 @@ async def settle_try(
     Nothing does where the mail was cancelled, or tried by others, since `request` was read.
     """
     now = clock.now()
-    fresh = await store.get(tx, request.mail, lock=True)
+    fresh = await loading.get(tx, request.mail, lock=True)
     if fresh is None or fresh.tries != request.tries or fresh.due is None:
         return
     number = fresh.tries + 1
@@ -68,7 +68,7 @@ async def settle_data(
     number: int,
 ) -> None:
     """What follows from attempt `number`, which came to DATA."""
-    fresh = await store.get(tx, request.mail, lock=True)
+    fresh = await loading.get(tx, request.mail, lock=True)
     if fresh is None or (fresh.state != "sending" and not isinstance(tried, Answered)):
         return
     await _end_attempt(tx, fresh, number, tried)
@@ -87,7 +87,7 @@ async def stop(
     reason: Literal["expired", "account_removed"],
 ) -> None:
     """Try no more."""
-    fresh = await store.get(tx, request.mail, lock=True)
+    fresh = await loading.get(tx, request.mail, lock=True)
     if fresh is None or fresh.tries != request.tries or fresh.due is None:
         return
     verdict = outcomes.give_up(fresh.before, reason)
