@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 
 from mailroom import database
-from mailroom_sender import sending
 from mailroom_sender.leases import Lease, LeaseLost, fence, while_held
 from tests.sender.office import Office, to
 
@@ -63,16 +62,16 @@ async def test_a_lease_that_runs_out_just_before_data_is_known_and_harms_no_othe
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has the first mail's recipients already: to it, the next MAIL would be nested."""
-    held, first = sending.while_held, iter([True])
+    first = iter([True])
 
     @asynccontextmanager
     async def lost_once(lease: Lease) -> AsyncIterator[None]:
         if next(first, False):
             raise LeaseLost(lease.account, lease.work)
-        async with held(lease):
+        async with while_held(lease):
             yield
 
-    monkeypatch.setattr(sending, "while_held", lost_once)
+    monkeypatch.setattr("mailroom_sender.sending.while_held", lost_once)
     anna = office.mailbox()
     keys = [await office.ask(to=to(anna)) for _ in range(2)]
     async with office.sending():
