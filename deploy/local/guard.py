@@ -213,6 +213,8 @@ def _start(command: Sequence[str], folder: Path, user: str | None) -> int:
         group=account and account.pw_gid,
         extra_groups=account and [],
     )
+    # Else it would be reaped when this object goes, and the guard wait for it for ever.
+    server.returncode = 0
     return server.pid
 
 
