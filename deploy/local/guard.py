@@ -195,10 +195,12 @@ def watch(folder: Path, start: Callable[[], int], stop_signal: int, end_signal: 
     pid_file = folder / PID_FILE
     try:
         pid_file.write_text(str(os.getpid()), encoding="ascii")
-        return Guard(server, lifeline, wakeup).run(stop_signal, end_signal)
     except OSError:
+        # A full disk, say: nobody would know of the server.
         os.kill(server, signal.SIGKILL)
         raise
+    try:
+        return Guard(server, lifeline, wakeup).run(stop_signal, end_signal)
     finally:
         pid_file.unlink(missing_ok=True)
 

@@ -54,6 +54,19 @@ def test_a_database_that_does_not_answer_is_told_without_a_traceback(tmp_path: P
     assert done.stderr.count("\n") == 1
 
 
+def test_garbage_is_collected_once_the_command_is_loaded() -> None:
+    """A relay that runs for months leaks memory without."""
+    program = (
+        "import atexit, gc, sys; from mailroom.__main__ import main;"
+        " atexit.register(lambda: print(gc.isenabled())); sys.argv[1:] = ['serve', 'postman'];"
+        " main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "True\n")
+
+
 def test_help_names_every_command() -> None:
     told = mailroom("--help").stdout
     for command in ("account", "migrate", "parked", "serve", "ticket", "trace"):

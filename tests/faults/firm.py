@@ -99,7 +99,7 @@ class Firm:
             program = guarded.Program(command, environment, end_signal=SIGTERM)
             guard = guarded.launch(folder, program)
         else:
-            guard = guarded.Guarded(folder, self.nursery.bear(folder, (name,), environment))
+            guard = guarded.Guarded(folder, self.nursery.bear(folder, name, environment))
         self.processes[process] = Process(held, guard)
 
     def start_missing(self) -> None:

@@ -21,10 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.local import guard, guarded
-from mailroom import cli, crashpoints, serve_command
+from mailroom import cli, crashpoints, serve_command  # noqa: F401 -- the command has it all
 from mailroom.service import named
-
-__all__ = ["serve_command"]
 
 EXIT_CODE = "exit_code.{pid}"
 """What the guard of this pid leaves in its folder."""
@@ -35,8 +33,8 @@ class Birth:
     """What to start, and where."""
 
     folder: str
-    names: tuple[str, ...]
-    """Of services."""
+    name: str
+    """Of the service."""
     environment: Mapping[str, str]
 
 
@@ -59,12 +57,12 @@ class Nursery:
 
     process: "subprocess.Popen[str]"
 
-    def bear(self, folder: Path, names: tuple[str, ...], environment: Mapping[str, str]) -> Born:
-        """Start services in one process, as `mailroom serve NAMES` does."""
+    def bear(self, folder: Path, name: str, environment: Mapping[str, str]) -> Born:
+        """Start a service, as `mailroom serve NAME` does."""
         requests, answers = self.process.stdin, self.process.stdout
         assert requests
         assert answers
-        requests.write(json.dumps(asdict(Birth(str(folder), names, environment))) + "\n")
+        requests.write(json.dumps(asdict(Birth(str(folder), name, environment))) + "\n")
         requests.flush()
         born = Born(folder, int(answers.readline()))
         guarded.wait(
@@ -122,6 +120,9 @@ def _be_guard(birth: Birth) -> None:
     try:
         code = guard.watch(folder, _fork, signal.SIGTERM, signal.SIGTERM)
     except _IsService:
+        code = None
+    if code is None:
+        # Not within `except`: each error of the service would tell of it.
         _be_service(birth)
         return
     left = folder / EXIT_CODE.format(pid=os.getpid())
@@ -148,7 +149,7 @@ def _be_service(birth: Birth) -> None:
     os.environ.update(birth.environment)
     # The one module that looks into the environment when it is imported.
     importlib.reload(crashpoints)
-    sys.argv = ["mailroom", "serve", *birth.names]
+    sys.argv = ["mailroom", "serve", birth.name]
     cli.main()
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 
 from mailroom import clock
-from tests.imap.between import Between, Rule, between, forward
+from tests.imap.between import Between, Deed, Rule, between, forward
 from tests.local.mail import PASSWORD, logged_in
 from tests.sender.office import Office, to
 from tests.waiting import until
@@ -118,12 +118,37 @@ async def test_a_copy_is_given_up_after_a_month_and_the_mail_stays_sent(office: 
     assert (await office.row(key))["state"] == "sent"
 
 
+async def test_who_is_stopped_within_a_batch_records_what_lies_there(office: Office) -> None:
+    dovecot = office.servers.dovecot
+    await office.set_server("imap", ("127.0.0.1", office.free_port(), "none"))
+    async with office.sending():
+        keys = [await office.ask(to=to(office.mailbox())) for _ in range(2)]
+        await until(lambda: office.has_told("mail.sent", 2))
+    office.move_clock(2 * MINUTE)
+    async with between(dovecot.host, dovecot.imap) as middle:
+        await office.set_server("imap", ("127.0.0.1", middle.port, "none"))
+        middle.rule = swallow_the_second_append(middle)
+        async with office.sending():
+            await until(lambda: appends(middle) == 2)
+    states = sorted([(await office.copy(key))["state"] for key in keys])
+    assert states == ["due", "filed"]
+
+
 async def test_an_account_without_imap_files_nothing(office: Office) -> None:
     await office.remove_server("imap")
     async with office.sending():
         key = await office.ask(to=to(office.mailbox()))
         copy = await until(lambda: office.copy_is(key, "given_up"))
     assert "no IMAP server" in copy["problem"]
+
+
+def appends(middle: Between) -> int:
+    return sum(b" APPEND " in line for line in middle.lines)
+
+
+def swallow_the_second_append(middle: Between) -> Rule:
+    """The server does not hear of it, and nobody answers."""
+    return lambda _: Deed.SWALLOW if appends(middle) == 2 else None
 
 
 def fall_silent_after_append(middle: Between) -> Rule:
