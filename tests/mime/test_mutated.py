@@ -1,6 +1,5 @@
 """Reading a broken mail never fails, and what it says is always fit to be stored and shown."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -39,10 +38,9 @@ def controls(value: str) -> bool:
 def check(raw: bytes) -> None:
     mail = read(raw)
     assert not [one for one in mail.defects if one.startswith("reading failed")], mail.defects
-    stored = json.dumps(to_json(mail), ensure_ascii=False)
-    assert "\\u0000" not in stored
-    stored.encode()  # no lone surrogate
-    assert from_json(json.loads(stored)) == mail
+    stored = to_json(mail)  # no lone surrogate
+    assert b"\\u0000" not in stored
+    assert from_json(stored) == mail
     assert not [value for value in shown(mail) if controls(value)]
     for one in mail.attachments:
         assert len(part(raw, one.part)) == one.size

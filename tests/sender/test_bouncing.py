@@ -1,6 +1,5 @@
 """A delivery report is told for the mail of ours that it concerns, once, and no stranger's."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -106,7 +105,7 @@ async def routed(
 ) -> None:
     """What the router says of a mail that came in."""
     stored = office.resources.objects
-    read = json.dumps(mime.to_json(mime.read(raw))).encode()
+    read = mime.to_json(mime.read(raw))
     fields: dict[str, Any] = {
         "mail": mail or uuid4(),
         "placement": uuid4(),

@@ -1,14 +1,15 @@
 """The process that reads mails: `python -m mailroom_router.reader`, asked through its stdin.
 
 Invariant: one request, one answer, in order, and an end when the asker ends. A request is a mail's
-size (8 bytes, big-endian) and its bytes; an answer is its fingerprint in a line, then the size and
-the bytes of its JSON. It holds nothing and opens nothing: it may be killed at any time.
+size (8 bytes, big-endian) and its bytes; an answer is its fingerprint in a line, then its JSON
+without text and HTML, then the whole, each with its size before it. It holds nothing and opens
+nothing: it may be killed at any time.
 """
 
 import hashlib
-import json
 import signal
 import sys
+from dataclasses import replace
 from typing import BinaryIO
 
 from mailroom import memory, mime
@@ -20,10 +21,11 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     while size := requests.read(8):
         raw = requests.read(int.from_bytes(size))
         mail = mime.read(raw)
-        parsed = json.dumps(mime.to_json(mail), ensure_ascii=False).encode()
         answers.write(f"{fingerprint(mail, raw)}\n".encode())
-        answers.write(len(parsed).to_bytes(8))
-        answers.write(parsed)
+        for said in (replace(mail, text="", html=""), mail):
+            parsed = mime.to_json(said)
+            answers.write(len(parsed).to_bytes(8))
+            answers.write(parsed)
         answers.flush()
 
 

@@ -6,13 +6,12 @@ parked; its bytes stay in the object store.
 """
 
 import asyncio
-import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO
 
 from mailroom import mime, objects
@@ -80,15 +79,15 @@ async def _read_few(
         if _READER.process:
             _READER.process.kill()
         raise
-    refs = await objects.put_many(store, [parsed for _, parsed in answers])
+    refs = await objects.put_many(store, [whole for _, _, whole in answers])
     return [
-        Reading(replace(mime.from_json(json.loads(parsed)), text="", html=""), fingerprint, ref)
-        for (fingerprint, parsed), ref in zip(answers, refs, strict=True)
+        Reading(mime.from_json(brief), fingerprint, ref)
+        for (fingerprint, brief, _), ref in zip(answers, refs, strict=True)
     ]
 
 
-Answer = tuple[str, bytes]
-"""Fingerprint, and the mail as JSON."""
+Answer = tuple[str, bytes, bytes]
+"""Fingerprint, and the mail as JSON: without text and HTML, and whole."""
 
 
 def _read_all(names: Sequence[str], raws: Sequence[bytes], seconds: float) -> list[Answer]:
@@ -141,7 +140,11 @@ def _answer(process: subprocess.Popen[bytes], raw: bytes) -> Answer:
     requests.write(raw)
     requests.flush()
     fingerprint = answers.readline().decode().rstrip("\n")
-    return fingerprint, _exactly(answers, int.from_bytes(_exactly(answers, 8)))
+    return fingerprint, _sized(answers), _sized(answers)
+
+
+def _sized(stream: IO[bytes]) -> bytes:
+    return _exactly(stream, int.from_bytes(_exactly(stream, 8)))
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

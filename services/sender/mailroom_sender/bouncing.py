@@ -4,7 +4,6 @@ Invariant: anybody can send us a report. It is believed only for a Message-ID th
 recipients that we sent it to; and each report is told once for each of them.
 """
 
-import json
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -68,8 +67,7 @@ async def bounce(
 async def _report(objects_: ObjectStore, event: MailRouted) -> Report | None:
     if event.parsed is None:
         return None
-    parsed = await objects.get(objects_, event.parsed.sha256)
-    return mime.from_json(json.loads(parsed)).report
+    return mime.from_json(await objects.get(objects_, event.parsed.sha256)).report
 
 
 async def _new(

@@ -4,7 +4,6 @@ Invariant: an event of another publisher, or about another module's record, neve
 nobody puts a mail into a ticket by having it sent in the ticket's name.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,8 +49,7 @@ async def routed(
 async def _report(event: MailRouted, store: objects.ObjectStore) -> mime.Report | None:
     if event.auto != "report" or event.parsed is None:
         return None
-    parsed = json.loads(await objects.get(store, event.parsed.sha256))
-    return mime.from_json(parsed).report
+    return mime.from_json(await objects.get(store, event.parsed.sha256)).report
 
 
 def of_tickets(events: Sequence[Received[Outcome]]) -> Sequence[Received[Outcome]]:

@@ -1,4 +1,4 @@
-"""A `Mail` as JSON and back: the form in which it lies in the object store.
+"""A `Mail` as JSON and back: the bytes that lie in the object store.
 
 Invariant: `from_json(to_json(mail)) == mail`; unknown members are ignored, so that fields may be
 added.
@@ -8,6 +8,8 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
+import pydantic_core
+
 from mailroom.mime.model import Address, Attachment, Mail, Recipient, Report
 
 _ADDRESSES = ("from_", "sender", "reply_to", "to", "cc")
@@ -16,8 +18,8 @@ _PAIRS = ("headers", "verdicts")
 _NAMES = tuple(field.name for field in fields(Mail))
 
 
-def to_json(mail: Mail) -> dict[str, Any]:
-    """Plain JSON values: `date` in ISO 8601 with offset, `from_` as "from"."""
+def to_json(mail: Mail) -> bytes:
+    """One JSON object in UTF-8: `date` in ISO 8601 with offset, `from_` as "from"."""
     # Not `asdict`, which copies each string and takes longer than reading the mail.
     told = {name: getattr(mail, name) for name in _NAMES}
     for name in _ADDRESSES:
@@ -26,12 +28,13 @@ def to_json(mail: Mail) -> dict[str, Any]:
     told["date"] = mail.date.isoformat() if mail.date else None
     told["attachments"] = [asdict(one) for one in mail.attachments]
     told["report"] = asdict(mail.report) if mail.report else None
-    return told
+    # Not the standard library's, which for a long text takes half as long as reading the mail.
+    return pydantic_core.to_json(told)
 
 
-def from_json(told: dict[str, Any]) -> Mail:
-    """The `Mail` of `to_json`. Raises KeyError or TypeError where a member is missing or bad."""
-    given = dict(told)
+def from_json(stored: bytes) -> Mail:
+    """The `Mail` of `to_json`. Raises ValueError, KeyError or TypeError where it is none."""
+    given = pydantic_core.from_json(stored)
     given["from_"] = given["from"]
     given["date"] = datetime.fromisoformat(given["date"]) if given["date"] else None
     for name in _ADDRESSES:
