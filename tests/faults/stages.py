@@ -16,7 +16,7 @@ from sqlalchemy import Select, and_, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import database
-from mailroom.messaging.publishing import publish
+from mailroom.messaging.publishing import open_channel, publish
 from mailroom.messaging.tables import AnyRow
 from mailroom.messaging.topology import EXCHANGE, binding_keys, queue_name
 from mailroom_fetcher.store import arrivals
@@ -45,8 +45,9 @@ async def publish_again(
 
     async def one_connection() -> None:
         async with await aio_pika.connect(url, timeout=PATIENCE) as connection:
+            channel = await open_channel(connection, PATIENCE)
             for _ in range(times // at_once):
-                outcome = await publish(connection, rows, service, PATIENCE)
+                outcome = await publish(channel, rows, service, PATIENCE)
                 assert sorted(outcome.confirmed) == sorted(row.id for row in rows), outcome
 
     await asyncio.gather(*(one_connection() for _ in range(at_once)))

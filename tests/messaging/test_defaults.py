@@ -18,7 +18,7 @@ from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
 from deploy import local
 from mailroom.messaging import consume, topology
 from mailroom.messaging.addresses import HEARTBEAT
-from mailroom.messaging.publishing import publish
+from mailroom.messaging.publishing import open_channel, publish
 from tests.installation import OWNER
 from tests.messaging.cable import cable
 from tests.messaging.test_consume import deliver, order, parked, taken
@@ -66,7 +66,7 @@ async def test_a_command_that_no_queue_takes_fails_where_aio_pika_would_say_noth
     async with await aio_pika.connect(world.broker.url("shop")) as connection:
         exchange = await (await connection.channel()).get_exchange("mailroom", ensure=False)
         await exchange.publish(aio_pika.Message(row.body), row.routing_key, mandatory=True)
-        outcome = await publish(connection, [row], "shop", 5)
+        outcome = await publish(await open_channel(connection, 5), [row], "shop", 5)
     assert outcome.confirmed == []
     assert "NO_ROUTE" in outcome.problems[row.id]
 

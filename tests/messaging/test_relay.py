@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractConnection, DeliveryMode
+from aio_pika.exceptions import ChannelInvalidStateError
 from prometheus_client import REGISTRY
 from sqlalchemy import update
 
@@ -162,14 +164,38 @@ async def test_what_was_confirmed_but_not_moved_is_published_again_with_the_same
     """A relay that ends between RabbitMQ's confirmation and its own commit."""
     (id_,) = await world.place(OrderPlaced(number=1))
     async with connected(world) as (resources, connection):
+        channel = await publishing.open_channel(connection, 10)
         async with resources.engine.connect() as tx:
             rows = await outbox.claim(tx, shop_messaging, mailroom_clock.now(), 10)
-            outcome = await publishing.publish(connection, rows, "shop", 10)
+            outcome = await publishing.publish(channel, rows, "shop", 10)
             assert outcome.confirmed == [row.id for row in rows]
             await tx.rollback()
-        await relay_once(SHOP, resources, connection)
+        await relay_once(SHOP, resources, partial(publishing.publish, channel))
     assert [message.message_id for message in await world.emptied(ORDERS)] == [id_, id_]
     assert await world.count(shop_messaging.outbox) == 0
+
+
+async def test_a_channel_serves_round_after_round_also_after_what_came_back(world: World) -> None:
+    """aiormq keeps of a returned message that its confirmation is still to come."""
+    async with connected(world) as (resources, connection):
+        together = partial(publishing.publish, await publishing.open_channel(connection, 10))
+        for number in range(3):
+            await world.place(OrderCancel(number=number), OrderPlaced(number=number))
+            assert await relay_once(SHOP, resources, together) == 2
+    stuck = await world.rows(shop_messaging.outbox)
+    assert [(row.type, row.attempts) for row in stuck] == [("order.cancel", 1)] * 3
+    assert (await world.ready(ORDERS))[0] == 3
+
+
+async def test_a_channel_that_was_closed_takes_nothing_and_blames_nothing(world: World) -> None:
+    await world.place(OrderPlaced(number=1))
+    async with connected(world) as (resources, connection):
+        channel = await publishing.open_channel(connection, 10)
+        await channel.close()
+        with pytest.raises(ChannelInvalidStateError):
+            await relay_once(SHOP, resources, partial(publishing.publish, channel))
+    (row,) = await world.rows(shop_messaging.outbox)
+    assert (row.problem, row.attempts) == (None, 0)
 
 
 async def test_two_relays_publish_each_event_once(world: World) -> None:

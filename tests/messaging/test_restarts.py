@@ -3,12 +3,14 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import aio_pika
 import pytest
 
 from deploy import local
+from mailroom.messaging.publishing import open_channel, publish
 from mailroom.messaging.relay import BrokerStalled, relay_once
 from tests.installation import OWNER, Broker, Database, password_of
 from tests.messaging.conftest import NAMES, define, migrate, queues
@@ -95,8 +97,9 @@ async def test_under_a_memory_alarm_the_relay_blames_no_event_and_goes_on_afterw
     await world.place(*(OrderPlaced(number=number) for number in range(50)))
     await alarm(private, on=True)
     connection = await aio_pika.connect(world.broker.url("shop"))
+    together = partial(publish, await open_channel(connection, 5))
     with pytest.raises(BrokerStalled, match="0 of 50"):
-        await relay_once(SHOP, world.resources(SHOP), connection, within=1)
+        await relay_once(SHOP, world.resources(SHOP), together, within=1)
     rows = await world.rows(shop_messaging.outbox)
     assert [(row.problem, row.attempts) for row in rows] == [(None, 0)] * 50
     async with world.running(SHOP), world.running(DESK):

@@ -41,13 +41,15 @@ class Outcome:
 
 
 async def publish(
-    connection: AbstractConnection, rows: Sequence[AnyRow], user: str, within: float
+    channel: AbstractChannel, rows: Sequence[AnyRow], user: str, within: float
 ) -> Outcome:
-    """Publish rows with all confirmations in flight.
+    """Publish rows with all confirmations in flight, on a channel of `open_channel`.
 
     Each event id must be there once only: aiormq tells returned messages apart by it.
+    Raises ChannelInvalidStateError if the channel was closed before.
     """
-    channel = await _open(connection, within)
+    if channel.is_closed:
+        raise ChannelInvalidStateError("the channel was closed")
     tasks = {asyncio.create_task(_publish(channel, row, user)): row.id for row in rows}
     outcome = Outcome()
     try:
@@ -64,8 +66,6 @@ async def publish(
             outcome.problems |= {tasks[task]: _not_within(within) for task in late}
     elif len(outcome.confirmed) + len(outcome.problems) < len(rows):
         outcome.is_broken = True
-    else:
-        await channel.close()
     return outcome
 
 
@@ -75,7 +75,7 @@ async def publish_one_by_one(
     """Publish rows each alone on its channel, so that the one that closes it is known."""
     outcome = Outcome()
     for row in rows:
-        channel = await _open(connection, within)
+        channel = await open_channel(connection, within)
         task = asyncio.create_task(_publish(channel, row, user))
         try:
             done, _ = await asyncio.wait([task], timeout=within)
@@ -107,7 +107,8 @@ def _sort(outcome: Outcome, row_id: int, task: "asyncio.Task[None]") -> None:
         outcome.problems[row_id] = str(error) or type(error).__name__
 
 
-async def _open(connection: AbstractConnection, within: float) -> AbstractChannel:
+async def open_channel(connection: AbstractConnection, within: float) -> AbstractChannel:
+    """A channel to publish on. Raises AMQPError, OSError or TimeoutError."""
     # `mandatory` alone does nothing: without on_return_raises a returned message counts as sent.
     channel = connection.channel(publisher_confirms=True, on_return_raises=True)
     try:

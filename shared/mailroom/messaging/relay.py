@@ -10,8 +10,9 @@ time: it publishes one row after another, this one a window with all confirmatio
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -29,7 +30,13 @@ from mailroom.messaging import outbox
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
 from mailroom.messaging.presence import begin
-from mailroom.messaging.publishing import CONFIRM_WITHIN, Outcome, publish, publish_one_by_one
+from mailroom.messaging.publishing import (
+    CONFIRM_WITHIN,
+    Outcome,
+    open_channel,
+    publish,
+    publish_one_by_one,
+)
 from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, leave, to_its_end
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Resources, Service
@@ -64,6 +71,10 @@ _WAITED_OUT = (
 )
 
 
+Publish = Callable[[Sequence[AnyRow], str, float], Awaitable[Outcome]]
+"""Publishes rows as this user, within so many seconds."""
+
+
 class BrokerStalled(Exception):
     """RabbitMQ did not confirm in time: an alarm, or a queue without its quorum."""
 
@@ -95,9 +106,11 @@ async def _relay_for_ever(
         end_if_cancelled()
         try:
             async with _connected(service, resources) as connection:
-                await relay_once(service, resources, connection, one_by_one=one_by_one)
+                together = partial(publish, await open_channel(connection, CONFIRM_WITHIN))
+                alone = partial(publish_one_by_one, connection)
+                await relay_once(service, resources, alone if one_by_one else together)
                 pause, one_by_one = 1.0, False
-                await _relay_while_connected(service, resources, connection, woken)
+                await _relay_while_connected(service, resources, together, woken)
         except ChannelBroken:
             one_by_one = True
             continue
@@ -115,14 +128,15 @@ async def _relay_for_ever(
 async def _relay_while_connected(
     service: Service[Any],
     resources: Resources[Any],
-    connection: AbstractConnection,
+    publish_: Publish,
     woken: asyncio.Event,
 ) -> None:
     while True:
         end_if_cancelled()
         woken.clear()
-        while await to_its_end(relay_once(service, resources, connection)):
-            pass
+        # After less than a window nothing is due, or somebody tells of it.
+        while await to_its_end(relay_once(service, resources, publish_)) == WINDOW:
+            end_if_cancelled()
         try:
             async with asyncio.timeout(POLL):
                 await woken.wait()
@@ -133,12 +147,10 @@ async def _relay_while_connected(
 async def relay_once(
     service: Service[Any],
     resources: Resources[Any],
-    connection: AbstractConnection,
-    *,
-    one_by_one: bool = False,
+    publish_: Publish,
     within: float = CONFIRM_WITHIN,
 ) -> int:
-    """Claim, publish and move one window of due rows. Returns how many left or told a problem.
+    """Claim, publish and move one window of due rows. Returns how many it were.
 
     Raises BrokerStalled, if not all was confirmed `within` seconds, and ChannelBroken; what was
     confirmed has been moved then.
@@ -152,8 +164,7 @@ async def relay_once(
         crashpoint("relay.claimed", service.name)
         await may_idle(tx, CONFIRMS_AT_LAST)
         once = {row.event_id: row for row in rows}
-        how = publish_one_by_one if one_by_one else publish
-        outcome = await how(connection, list(once.values()), service.name, within)
+        outcome = await publish_(list(once.values()), service.name, within)
         if outcome.confirmed:
             crashpoint("relay.published", service.name)
             await outbox.make_day(tx, tables, moment)
@@ -167,7 +178,7 @@ async def relay_once(
         raise BrokerStalled(f"{len(outcome.confirmed)} of {len(rows)} confirmed in {within:g} s")
     if outcome.is_broken:
         raise ChannelBroken
-    return len(outcome.confirmed) + len(outcome.problems)
+    return len(rows)
 
 
 @asynccontextmanager
