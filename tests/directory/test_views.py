@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -13,13 +14,13 @@ from mailroom_directory.server_urls import Login
 from tests.directory.conftest import As
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-OTHERS = ["fetcher", "router", "ticketing", "sender"]
 VIEWS = {
     "accounts_v1": {"fetcher", "router", "ticketing", "sender"},
     "credentials_v1": {"fetcher", "sender"},
     "mailboxes_v1": {"router", "ticketing"},
     "publishers_v1": {"sender"},
 }
+UNSEAL = VIEWS["credentials_v1"]
 
 READ_OR_WRITE = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
 WRITE = READ_OR_WRITE.removeprefix("SELECT, ")
@@ -68,10 +69,9 @@ async def stored(as_: As) -> tuple[UUID, UUID]:
 async def test_others_read_accounts_and_mailboxes_as_the_directory_stored_them(as_: As) -> None:
     mailbox, account = await stored(as_)
     async with as_("fetcher") as tx:
-        read = await directory.accounts(tx)
-        assert await directory.account(tx, "service") == read[0]
-        assert await directory.account(tx, str(account).upper()) == read[0]
-        assert await directory.account(tx, "nobody") is None
+        read = await directory.accounts_with_passwords(tx)
+        assert await directory.account_with_passwords(tx, account) == read[0]
+        assert await directory.account_with_passwords(tx, uuid4()) is None
     assert read == [
         Account(
             id=account,
@@ -94,6 +94,17 @@ async def test_others_read_accounts_and_mailboxes_as_the_directory_stored_them(a
         )
     ]
     async with as_("router") as tx:
+        without = await directory.accounts(tx)
+        assert without == [
+            replace(
+                read[0],
+                imap=Server("localhost", 993, "implicit", "anna", b""),
+                smtp=Server("localhost", 587, "starttls", "anna", b""),
+            )
+        ]
+        assert await directory.account(tx, "service") == without[0]
+        assert await directory.account(tx, str(account).upper()) == without[0]
+        assert await directory.account(tx, "nobody") is None
         assert await directory.mailboxes(tx) == [
             Mailbox(
                 mailbox, "service", "central", ("info@example.com", "service@example.com"), None
@@ -101,14 +112,21 @@ async def test_others_read_accounts_and_mailboxes_as_the_directory_stored_them(a
         ]
 
 
-@pytest.mark.parametrize("service", OTHERS)
-async def test_a_role_gets_sealed_passwords_only_if_it_unseals(as_: As, service: str) -> None:
+@pytest.mark.parametrize("service", sorted(UNSEAL))
+async def test_a_role_that_unseals_gets_sealed_passwords(as_: As, service: str) -> None:
     await stored(as_)
     async with as_(service) as tx:
-        (account,) = await directory.accounts(tx)
+        (account,) = await directory.accounts_with_passwords(tx)
     assert account.imap is not None
-    unseals = service in {"fetcher", "sender"}
-    assert account.imap.sealed_password == (b"sealed imap" if unseals else b"")
+    assert account.imap.sealed_password == b"sealed imap"
+
+
+@pytest.mark.parametrize("service", sorted(VIEWS["accounts_v1"] - UNSEAL))
+async def test_any_other_role_is_refused_them(as_: As, service: str) -> None:
+    await stored(as_)
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        async with as_(service) as tx:
+            await directory.accounts_with_passwords(tx)
 
 
 @pytest.mark.parametrize(

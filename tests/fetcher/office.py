@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from deploy import local
 from mailroom import clock
 from mailroom.contracts import AccountFetch, AccountObserved, DirectoryChanged, MailReceived
-from mailroom.directory import Account, Folder, accounts, seal
+from mailroom.directory import Account, Folder, accounts_with_passwords, seal
 from mailroom.messaging.envelope import Received
 from mailroom.objects import open_store
 from mailroom.service import Resources
@@ -126,7 +126,7 @@ async def add_account(office: Office, name: str, **changes: Any) -> Account:
 async def account_now(office: Office, account: UUID) -> Account:
     """The account as the fetcher reads it."""
     async with office.engine.begin() as tx:
-        return next(one for one in await accounts(tx) if one.id == account)
+        return next(one for one in await accounts_with_passwords(tx) if one.id == account)
 
 
 async def change_account(office: Office, account: Account, **columns: Any) -> None:

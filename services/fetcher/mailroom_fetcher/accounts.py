@@ -174,7 +174,7 @@ async def _read_directory(supervisor: Supervisor, tx: AsyncConnection) -> None:
     # A time that is still to come is of a clock that was put back since.
     if supervisor.read_at and supervisor.read_at <= now < supervisor.read_at + READ_AGAIN:
         return
-    accounts = await directory.accounts(tx)
+    accounts = await directory.accounts_with_passwords(tx)
     supervisor.wanted = {one.id: one for one in accounts if one.enabled and one.imap is not None}
     supervisor.read_at = now
 

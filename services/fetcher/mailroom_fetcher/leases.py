@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from uuid import UUID
 
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -50,14 +50,17 @@ def fair_share(wanted: int, replicas_alive: int) -> int:
     return ceil(wanted / max(replicas_alive, 1))
 
 
+_OURS = (
+    select(accounts.c.account)
+    .where(accounts.c.account == bindparam("account"), accounts.c.holder == bindparam("holder"))
+    .with_for_update(key_share=True)
+)
+
+
 async def hold(tx: AsyncConnection, lease: Lease) -> None:
     """Lock the lease until `tx` ends. Raises LeaseLost."""
-    ours = (
-        select(accounts.c.account)
-        .where(accounts.c.account == lease.account, accounts.c.holder == lease.holder)
-        .with_for_update(key_share=True)
-    )
-    if (await tx.execute(ours)).first() is None:
+    given = {"account": lease.account, "holder": lease.holder}
+    if (await tx.execute(_OURS, given)).first() is None:
         raise LeaseLost(lease.account)
 
 

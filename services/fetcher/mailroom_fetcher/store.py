@@ -35,7 +35,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import TableValuedAlias
 
@@ -100,6 +100,59 @@ arrivals = Table(
 )
 
 
+BYTES_LOST = "its bytes in the object store are lost"
+BROUGHT_AGAIN = "its bytes in the object store were lost, and brought again"
+
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_UIDS = func.unnest(bindparam("uids", type_=ARRAY(BigInteger))).table_valued("uid").render_derived()
+_HASHES = func.unnest(bindparam("hashes", type_=ARRAY(Text))).table_valued("hash").render_derived()
+_UNKNOWN = (
+    select(_UIDS.c.uid)
+    .outerjoin(
+        arrivals,
+        and_(
+            arrivals.c.folder == bindparam("of"),
+            arrivals.c.uidvalidity == bindparam("under"),
+            arrivals.c.uid == _UIDS.c.uid,
+        ),
+    )
+    .where(arrivals.c.uid.is_(None))
+    .order_by(_UIDS.c.uid)
+)
+_SAME_BYTES = (
+    select(arrivals.c.sha256, func.coalesce(arrivals.c.joins, arrivals.c.id).label("first"))
+    .join(_HASHES, arrivals.c.sha256 == _HASHES.c.hash)
+    .where(arrivals.c.folder == bindparam("of"), arrivals.c.uidvalidity != bindparam("under"))
+    .order_by(arrivals.c.received_at.desc())
+)
+
+
+def _recording() -> Insert:
+    statement, was_lost = insert(arrivals), arrivals.c.sha256.is_not(None)
+    new = statement.excluded
+    changed = ("state", "internal_date", "sha256", "size", "backfill", "joins")
+    return statement.on_conflict_do_update(
+        index_elements=["folder", "uidvalidity", "uid"],
+        set_={name: new[name] for name in changed}
+        | {"retry_at": None, "problem": case((was_lost, BROUGHT_AGAIN), else_="")}
+        | {"received_at": case((was_lost, arrivals.c.received_at), else_=new.received_at)},
+        where=arrivals.c.state == "parked",
+    )
+
+
+_RECORD = _recording().returning(arrivals.c.uid)
+_MOVE_CURSOR = (
+    update(folders)
+    .where(folders.c.id == bindparam("this"), folders.c.next_uid < bindparam("to"))
+    .values(next_uid=bindparam("to"))
+)
+_COUNT = (
+    update(folders)
+    .where(folders.c.id == bindparam("this"))
+    .values(mails=folders.c.mails + bindparam("more"))
+)
+
+
 @dataclass(frozen=True)
 class FolderRow:
     """What is known of a folder: its numbering, and from which UID on its mails are new."""
@@ -144,47 +197,23 @@ async def reconciled(tx: AsyncConnection, place: Place, now: datetime) -> None:
 
 async def unknown(tx: AsyncConnection, place: Place, uids: Sequence[int]) -> list[int]:
     """Those of `uids` that are not in the ledger, ascending."""
-    given = _unnest(uids, BigInteger)
-    there = and_(_at(place), arrivals.c.uid == given.c.key)
-    missing = (
-        select(given.c.key)
-        .outerjoin(arrivals, there)
-        .where(arrivals.c.uid.is_(None))
-        .order_by(given.c.key)
-    )
-    return list((await tx.execute(missing)).scalars())
+    given = {"uids": list(uids), "of": place.folder_id, "under": place.uidvalidity}
+    return list((await tx.execute(_UNKNOWN, given)).scalars())
 
 
 async def same_bytes(
     tx: AsyncConnection, place: Place, hashes: Sequence[str]
 ) -> Mapping[str, UUID]:
     """From SHA-256 to the arrival that brought it to this folder under another UIDVALIDITY."""
-    given = _unnest(hashes, Text)
-    found = (
-        select(arrivals.c.sha256, func.coalesce(arrivals.c.joins, arrivals.c.id).label("first"))
-        .join(given, arrivals.c.sha256 == given.c.key)
-        .where(arrivals.c.folder == place.folder_id, arrivals.c.uidvalidity != place.uidvalidity)
-        .order_by(arrivals.c.received_at.desc())
-    )
-    return {row.sha256: row.first for row in await tx.execute(found)}
+    given = {"hashes": list(hashes), "of": place.folder_id, "under": place.uidvalidity}
+    return {row.sha256: row.first for row in await tx.execute(_SAME_BYTES, given)}
 
 
 async def record(tx: AsyncConnection, place: Place, rows: Sequence[Arrival]) -> list[Arrival]:
     """Write arrivals that were fetched; those of them that the ledger did not have before."""
     if not rows:
         return []
-    statement = insert(arrivals)
-    new = statement.excluded
-    written = await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["folder", "uidvalidity", "uid"],
-            set_={name: new[name] for name in _CHANGED_WHEN_FETCHED}
-            | {"retry_at": None, "problem": case((_WAS_LOST, BROUGHT_AGAIN), else_="")}
-            | {"received_at": case((_WAS_LOST, arrivals.c.received_at), else_=new.received_at)},
-            where=arrivals.c.state == "parked",
-        ).returning(arrivals.c.uid),
-        [_row(place, row) for row in rows],
-    )
+    written = await tx.execute(_RECORD, [_row(place, row) for row in rows])
     fresh = set(written.scalars())
     recorded = [row for row in rows if row.uid in fresh]
     mails = sum(row.state == "published" for row in recorded)
@@ -194,11 +223,7 @@ async def record(tx: AsyncConnection, place: Place, rows: Sequence[Arrival]) -> 
 
 async def move_cursor(tx: AsyncConnection, place: Place, next_uid: int) -> None:
     """Mails from `next_uid` on are new. The cursor never moves back."""
-    await tx.execute(
-        update(folders)
-        .where(folders.c.id == place.folder_id, folders.c.next_uid < next_uid)
-        .values(next_uid=next_uid)
-    )
+    await tx.execute(_MOVE_CURSOR, {"this": place.folder_id, "to": next_uid})
 
 
 async def park(
@@ -286,8 +311,7 @@ async def _stays_lost(
 
 
 async def _count(tx: AsyncConnection, folder_id: int, mails: int) -> None:
-    more = folders.c.mails + mails
-    await tx.execute(update(folders).where(folders.c.id == folder_id).values(mails=more))
+    await tx.execute(_COUNT, {"this": folder_id, "more": mails})
 
 
 async def retries(tx: AsyncConnection, place: Place, now: datetime, limit: int) -> list[int]:
@@ -316,12 +340,6 @@ async def mails(tx: AsyncConnection, account: UUID) -> int:
     """Mails of the account that were published, in all its folders."""
     total = select(func.coalesce(func.sum(folders.c.mails), 0)).where(folders.c.account == account)
     return int((await tx.execute(total)).scalar_one())
-
-
-_CHANGED_WHEN_FETCHED = ("state", "internal_date", "sha256", "size", "backfill", "joins")
-BYTES_LOST = "its bytes in the object store are lost"
-BROUGHT_AGAIN = "its bytes in the object store were lost, and brought again"
-_WAS_LOST = arrivals.c.sha256.is_not(None)
 
 
 def _row(place: Place, arrival: Arrival) -> dict[str, object]:

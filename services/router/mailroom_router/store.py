@@ -31,7 +31,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.selectable import TableValuedAlias
 
 from mailroom import directory
 from mailroom.contracts import MailSent
@@ -144,6 +143,27 @@ class AccountUnknown(ParkEvent):
         )
 
 
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it. Values to
+# join come as rows of an array, which PostgreSQL joins well even on fresh tables.
+_KEYS = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued("key").render_derived()
+_IDS = func.unnest(bindparam("ids", type_=ARRAY(Uuid))).table_valued("id").render_derived()
+_RULES = select(*(column for column in rule.c if column.name != "changed_at")).order_by(
+    rule.c.position, rule.c.name
+)
+_REGISTER = insert(fingerprint).on_conflict_do_nothing().returning(fingerprint.c.fingerprint)
+_REGISTERED = select(fingerprint.c.fingerprint, fingerprint.c.mail).join(
+    _KEYS, fingerprint.c.fingerprint == _KEYS.c.key
+)
+_PLACE = insert(placement).on_conflict_do_nothing().returning(placement.c.placement)
+_PLACED = (
+    select(placement.c.placement, placement.c.direction, placement.c.spam)
+    .join(_IDS, placement.c.placement == _IDS.c.id)
+    .order_by(placement.c.placement)
+    .with_for_update(of=placement)
+)
+_ARRIVE = insert(arrival).on_conflict_do_nothing()
+
+
 async def world(tx: AsyncConnection, asked_for: Iterable[UUID] = ()) -> Atlas:
     """All that decides a mailbox, as it is now: a rule or a right changed a moment ago counts.
 
@@ -168,8 +188,7 @@ async def world(tx: AsyncConnection, asked_for: Iterable[UUID] = ()) -> Atlas:
 
 async def rules(tx: AsyncConnection) -> list[Rule]:
     """All rules, disabled ones too, in the order in which they are asked."""
-    columns = [column for column in rule.c if column.name != "changed_at"]
-    rows = await tx.execute(select(*columns).order_by(rule.c.position, rule.c.name))
+    rows = await tx.execute(_RULES)
     return [Rule(**row) for row in rows.mappings()]
 
 
@@ -201,16 +220,8 @@ async def know(tx: AsyncConnection, candidates: Mapping[str, UUID], now: datetim
     ]
     if not rows:
         return Known({}, frozenset())
-    written = await tx.execute(
-        insert(fingerprint).on_conflict_do_nothing().returning(fingerprint.c.fingerprint), rows
-    )
-    new = frozenset(written.scalars())
-    wanted = _unnest(sorted(candidates), Text)
-    found = await tx.execute(
-        select(fingerprint.c.fingerprint, fingerprint.c.mail).join(
-            wanted, fingerprint.c.fingerprint == wanted.c.key
-        )
-    )
+    new = frozenset((await tx.execute(_REGISTER, rows)).scalars())
+    found = await tx.execute(_REGISTERED, {"keys": sorted(candidates)})
     return Known({row.fingerprint: row.mail for row in found}, new)
 
 
@@ -250,20 +261,11 @@ async def place(tx: AsyncConnection, placed: Sequence[Placed], now: datetime) ->
     """Write new placements; of those that were there, what was told before. Locks all of them."""
     first = {one.placement: one for one in reversed(placed)}
     ids = sorted(first, key=str)
-    written = await tx.execute(
-        insert(placement).on_conflict_do_nothing().returning(placement.c.placement),
-        [_placement_row(first[key], now) for key in ids],
-    )
+    written = await tx.execute(_PLACE, [_placement_row(first[key], now) for key in ids])
     there = sorted(set(ids).difference(written.scalars()), key=str)
     if not there:
         return {}
-    wanted = _unnest(there, Uuid)
-    rows = await tx.execute(
-        select(placement.c.placement, placement.c.direction, placement.c.spam)
-        .join(wanted, placement.c.placement == wanted.c.key)
-        .order_by(placement.c.placement)
-        .with_for_update(of=placement)
-    )
+    rows = await tx.execute(_PLACED, {"ids": there})
     return {row.placement: Told(row.direction, row.spam) for row in rows}
 
 
@@ -276,7 +278,7 @@ async def record(
 ) -> None:
     """Write each arrival with its decision, and what is told of placements that were there."""
     await tx.execute(
-        insert(arrival).on_conflict_do_nothing(),
+        _ARRIVE,
         [
             _arrival_row(one, how, now) | {"told": news is not None}
             for one, news, how in zip(placed, to_tell, known_by, strict=True)
@@ -322,9 +324,3 @@ def _arrival_row(placed: Placed, known_by: KnownBy | None, now: datetime) -> dic
         "defects": list(placed.arrival.reading.mail.defects),
         "routed_at": now,
     }
-
-
-def _unnest(values: Sequence[object], of: type[Text] | type[Uuid[UUID]]) -> TableValuedAlias:
-    """Values as a table with the column `key`, which PostgreSQL joins well even on fresh tables."""
-    array = bindparam("keys", values, type_=ARRAY(of))
-    return func.unnest(array).table_valued("key").render_derived()

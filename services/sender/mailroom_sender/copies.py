@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Text, Uuid, func, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Integer,
+    Text,
+    Uuid,
+    bindparam,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom.messaging.envelope import Outgoing
@@ -34,22 +44,50 @@ class Copy:
     created_at: datetime
 
 
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_DUE = (
+    select(
+        copies.c.mail,
+        requests.c.message_id,
+        requests.c.raw_sha256,
+        requests.c.sent_at,
+        copies.c.tries,
+        copies.c.created_at,
+    )
+    .join(requests, requests.c.mail == copies.c.mail)
+    .where(copies.c.account == bindparam("of"), copies.c.due <= bindparam("now"))
+    .order_by(copies.c.due, copies.c.mail)
+    .limit(bindparam("limit", type_=Integer))
+)
+_THERE = (
+    func.unnest(
+        bindparam("mails", type_=ARRAY(Uuid)),
+        bindparam("folders", type_=ARRAY(Text)),
+        bindparam("uidvalidities", type_=ARRAY(BigInteger)),
+        bindparam("uids", type_=ARRAY(BigInteger)),
+    )
+    .table_valued("mail", "folder", "uidvalidity", "uid", name="there")
+    .render_derived()
+)
+_FILED = (
+    update(copies)
+    .where(copies.c.mail == _THERE.c.mail, copies.c.state == "due")
+    .values(
+        state="filed",
+        due=None,
+        ended_at=bindparam("now"),
+        problem="",
+        folder=_THERE.c.folder,
+        uidvalidity=_THERE.c.uidvalidity,
+        uid=_THERE.c.uid,
+    )
+    .returning(copies.c.mail)
+)
+
+
 async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> list[Copy]:
     """Copies of an account to file now, the longest due first."""
-    rows = await tx.execute(
-        select(
-            copies.c.mail,
-            requests.c.message_id,
-            requests.c.raw_sha256,
-            requests.c.sent_at,
-            copies.c.tries,
-            copies.c.created_at,
-        )
-        .join(requests, requests.c.mail == copies.c.mail)
-        .where(copies.c.account == account, copies.c.due <= now)
-        .order_by(copies.c.due, copies.c.mail)
-        .limit(limit)
-    )
+    rows = await tx.execute(_DUE, {"of": account, "now": now, "limit": limit})
     return [Copy(*row) for row in rows]
 
 
@@ -68,30 +106,8 @@ async def filed(
     there = {copy.mail: place for copy, place in places}
     rows = [(mail, *place) for mail, place in there.items()]
     mails, folders, uidvalidities, uids = (list(column) for column in zip(*rows, strict=True))
-    filed_at = (
-        func.unnest(
-            literal(mails, ARRAY(Uuid)),
-            literal(folders, ARRAY(Text)),
-            literal(uidvalidities, ARRAY(BigInteger)),
-            literal(uids, ARRAY(BigInteger)),
-        )
-        .table_valued("mail", "folder", "uidvalidity", "uid", name="filed_at")
-        .render_derived()
-    )
-    told = await tx.scalars(
-        update(copies)
-        .where(copies.c.mail == filed_at.c.mail, copies.c.state == "due")
-        .values(
-            state="filed",
-            due=None,
-            ended_at=now,
-            problem="",
-            folder=filed_at.c.folder,
-            uidvalidity=filed_at.c.uidvalidity,
-            uid=filed_at.c.uid,
-        )
-        .returning(copies.c.mail)
-    )
+    given = {"mails": mails, "folders": folders, "uidvalidities": uidvalidities, "uids": uids}
+    told = await tx.scalars(_FILED, {**given, "now": now})
     return [
         Outgoing(events.filed(request, *there[request.mail]), request.correlation_id)
         for request in await loading.by_mails(tx, told.all())

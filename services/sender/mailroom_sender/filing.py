@@ -64,7 +64,7 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
             async with begin(resources.engine) as tx:
                 batch = await copies.due(tx, lease.account, clock.now(), BATCH)
                 if batch:
-                    account = await directory.account_of(tx, lease.account)
+                    account = await directory.account_with_passwords(tx, lease.account)
                     await fence(tx, lease)
                     await copies.begin(tx, batch)
             if batch:

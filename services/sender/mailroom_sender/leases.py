@@ -16,7 +16,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, exists, or_, select, true, update
+from sqlalchemy import ColumnElement, DateTime, Select, bindparam, exists, or_, select, true, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -48,6 +48,17 @@ class LeaseLost(Exception):
     def __init__(self, account: UUID, work: Work) -> None:
         self.account, self.work = account, work
         super().__init__(f"lost the lease to {work} for account {account}")
+
+
+_FENCING = (
+    select(true())
+    .where(
+        leases.c.account == bindparam("account"),
+        leases.c.work == bindparam("work"),
+        leases.c.holder == bindparam("holder"),
+    )
+    .with_for_update(read=True)
+)
 
 
 @dataclass(eq=False)
@@ -99,16 +110,8 @@ async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> 
 
 async def fence(tx: AsyncConnection, lease: Lease) -> None:
     """Hold the lease until `tx` ends: nobody can take it before. Raises LeaseLost."""
-    held = await tx.scalar(
-        select(true())
-        .where(
-            leases.c.account == lease.account,
-            leases.c.work == lease.work,
-            leases.c.holder == lease.holder,
-        )
-        .with_for_update(read=True)
-    )
-    if not held or lease.may_be_lost:
+    given = {"account": lease.account, "work": lease.work, "holder": lease.holder}
+    if not await tx.scalar(_FENCING, given) or lease.may_be_lost:
         raise LeaseLost(lease.account, lease.work)
 
 
@@ -184,12 +187,18 @@ async def _take(
 async def _due(
     tx: AsyncConnection, work: Work, now: datetime
 ) -> list[tuple[UUID, str | None, int]]:
+    rows = await tx.execute(_DUE[work], {"now": now, "longest": now + REFUSED_REST})
+    return [(row.account, row.holder, row.beat) for row in rows]
+
+
+def _due_for(work: Work) -> Select[Any]:
     table = requests if work == "send" else copies
+    now = bindparam("now", type_=DateTime(timezone=True))
     rested = or_(
         leases.c.rests_until.is_(None),
         leases.c.rests_until <= now,
         # Nobody rests so long: the clock was put back.
-        leases.c.rests_until > now + REFUSED_REST,
+        leases.c.rests_until > bindparam("longest"),
     )
     wanted: ColumnElement[bool] = rested & exists().where(
         table.c.account == leases.c.account, table.c.due <= now
@@ -199,12 +208,11 @@ async def _due(
         wanted |= exists().where(
             requests.c.account == leases.c.account, requests.c.state == "sending"
         )
-    rows = await tx.execute(
-        select(leases.c.account, leases.c.holder, leases.c.beat).where(
-            leases.c.work == work, wanted
-        )
-    )
-    return [(row.account, row.holder, row.beat) for row in rows]
+    found = select(leases.c.account, leases.c.holder, leases.c.beat)
+    return found.where(leases.c.work == work, wanted)
+
+
+_DUE: dict[Work, Select[Any]] = {"send": _due_for("send"), "file": _due_for("file")}
 
 
 async def _grab(tx: AsyncConnection, lease: Lease, holder: str | None, beat: int) -> bool:

@@ -5,46 +5,84 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, RowMapping, Select, Text, Uuid, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    RowMapping,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.selectable import TableValuedAlias
 
 from mailroom.contracts import MailSend, ObjectRef
 from mailroom_sender.outcomes import Reply, Target
 from mailroom_sender.requests import Key, Request
 from mailroom_sender.tables import attempts, cancellations, recipients, requests
 
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_MAILS = func.unnest(bindparam("mails", type_=ARRAY(Uuid))).table_valued("mail").render_derived()
+_KEYS = (
+    func.unnest(bindparam("publishers", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text)))
+    .table_valued("publisher", "idempotency_key")
+    .render_derived()
+)
+
+
+def _of_key(table: Table) -> ColumnElement[bool]:
+    key = (table.c.publisher, table.c.idempotency_key)
+    return (key[0] == _KEYS.c.publisher) & (key[1] == _KEYS.c.idempotency_key)
+
+
+_HASHES = select(requests.c.publisher, requests.c.idempotency_key, requests.c.content_hash).join(
+    _KEYS, _of_key(requests)
+)
+_CANCELLED = select(cancellations.c.publisher, cancellations.c.idempotency_key).join(
+    _KEYS, _of_key(cancellations)
+)
+_MESSAGE_IDS = select(requests.c.mail, requests.c.message_id).join(
+    _MAILS, requests.c.mail == _MAILS.c.mail
+)
+_BY_KEY = select(requests).join(_KEYS, _of_key(requests)).order_by(requests.c.mail)
+_ONE = select(requests).where(requests.c.mail == bindparam("this")).with_for_update()
+_BY_MAIL = select(requests).join(_MAILS, requests.c.mail == _MAILS.c.mail)
+_IDS = func.unnest(bindparam("ids", type_=ARRAY(Text))).table_valued("id").render_derived()
+_BY_MESSAGE_ID = select(requests).join(_IDS, requests.c.message_id == _IDS.c.id)
+_DUE = (
+    select(requests)
+    .where(requests.c.account == bindparam("of"), requests.c.due <= bindparam("now"))
+    .order_by(requests.c.due, requests.c.mail)
+    .limit(bindparam("limit", type_=Integer))
+)
+_RECIPIENTS = (
+    select(recipients)
+    .join(_MAILS, recipients.c.mail == _MAILS.c.mail)
+    .order_by(recipients.c.mail, recipients.c.number)
+)
+
 
 async def hashes(tx: AsyncConnection, keys: Collection[Key]) -> dict[Key, str]:
     """The `content_hash` of those requests that were accepted, by key."""
-    wanted = _keys(keys)
-    found = await tx.execute(
-        select(requests.c.publisher, requests.c.idempotency_key, requests.c.content_hash).join(
-            wanted, _of_key(requests, wanted)
-        )
-    )
+    found = await tx.execute(_HASHES, _given(keys))
     return {(row.publisher, row.idempotency_key): row.content_hash for row in found}
 
 
 async def cancelled_early(tx: AsyncConnection, keys: Collection[Key]) -> set[Key]:
     """Those keys whose cancellation came before the request."""
-    wanted = _keys(keys)
-    found = await tx.execute(
-        select(cancellations.c.publisher, cancellations.c.idempotency_key).join(
-            wanted, _of_key(cancellations, wanted)
-        )
-    )
+    found = await tx.execute(_CANCELLED, _given(keys))
     return {(row.publisher, row.idempotency_key) for row in found}
 
 
 async def message_ids(tx: AsyncConnection, mails: Collection[UUID]) -> dict[UUID, str]:
     """The Message-IDs of mails of ours."""
-    wanted = _mails(mails)
-    found = await tx.execute(
-        select(requests.c.mail, requests.c.message_id).join(
-            wanted, requests.c.mail == wanted.c.mail
-        )
-    )
+    if not mails:
+        return {}
+    found = await tx.execute(_MESSAGE_IDS, {"mails": list(mails)})
     return {row.mail: row.message_id for row in found}
 
 
@@ -52,41 +90,31 @@ async def by_key(
     tx: AsyncConnection, keys: Collection[Key], *, lock: bool = False
 ) -> dict[Key, Request]:
     """Requests by key, their rows locked if wanted."""
-    wanted = _keys(keys)
-    query = select(requests).join(wanted, _of_key(requests, wanted)).order_by(requests.c.mail)
-    found = await _load(tx, query.with_for_update(of=requests) if lock else query)
+    query = _BY_KEY.with_for_update(of=requests) if lock else _BY_KEY
+    found = await _load(tx, query, **_given(keys))
     return {request.key: request for request in found}
 
 
 async def by_message_ids(tx: AsyncConnection, wanted: Collection[str]) -> dict[str, Request]:
     """Requests by Message-ID."""
-    ids = func.unnest(literal(list(wanted), ARRAY(Text))).table_valued("id").render_derived()
-    found = await _load(tx, select(requests).join(ids, requests.c.message_id == ids.c.id))
+    found = await _load(tx, _BY_MESSAGE_ID, ids=list(wanted))
     return {request.message_id: request for request in found}
 
 
-async def get(tx: AsyncConnection, mail: UUID, *, lock: bool = False) -> Request | None:
-    """One request, its row locked if wanted."""
-    query = select(requests).where(requests.c.mail == mail)
-    found = await _load(tx, query.with_for_update() if lock else query)
+async def get(tx: AsyncConnection, mail: UUID) -> Request | None:
+    """One request, its row locked."""
+    found = await _load(tx, _ONE, this=mail)
     return found[0] if found else None
 
 
 async def by_mails(tx: AsyncConnection, mails: Collection[UUID]) -> list[Request]:
     """Requests by the mails of ours that they became."""
-    wanted = _mails(mails)
-    return await _load(tx, select(requests).join(wanted, requests.c.mail == wanted.c.mail))
+    return await _load(tx, _BY_MAIL, mails=list(mails))
 
 
 async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> list[Request]:
     """Requests of an account that are to be tried now, the longest due first."""
-    query = (
-        select(requests)
-        .where(requests.c.account == account, requests.c.due <= now)
-        .order_by(requests.c.due, requests.c.mail)
-        .limit(limit)
-    )
-    return await _load(tx, query)
+    return await _load(tx, _DUE, of=account, now=now, limit=limit)
 
 
 async def interrupted(tx: AsyncConnection, account: UUID) -> list[Request]:
@@ -103,36 +131,16 @@ async def offered(tx: AsyncConnection, mail: UUID, number: int) -> dict[str, Rep
     return {address: Reply(code, text) for address, (code, text) in (said or {}).items()}
 
 
-def _mails(mails: Collection[UUID]) -> TableValuedAlias:
-    return func.unnest(literal(list(mails), ARRAY(Uuid))).table_valued("mail").render_derived()
+def _given(keys: Collection[Key]) -> dict[str, list[str]]:
+    return {"publishers": [one for one, _ in keys], "names": [key for _, key in keys]}
 
 
-def _keys(keys: Collection[Key]) -> TableValuedAlias:
-    publishers = literal([publisher for publisher, _ in keys], ARRAY(Text))
-    names = literal([key for _, key in keys], ARRAY(Text))
-    return (
-        func.unnest(publishers, names).table_valued("publisher", "idempotency_key").render_derived()
-    )
-
-
-def _of_key(table: Any, wanted: TableValuedAlias) -> Any:
-    return (table.c.publisher == wanted.c.publisher) & (
-        table.c.idempotency_key == wanted.c.idempotency_key
-    )
-
-
-async def _load(tx: AsyncConnection, query: Select[Any]) -> list[Request]:
-    rows = (await tx.execute(query)).mappings().all()
+async def _load(tx: AsyncConnection, query: Select[Any], **given: object) -> list[Request]:
+    rows = (await tx.execute(query, given)).mappings().all()
     if not rows:
         return []
-    wanted = _mails([row["mail"] for row in rows])
     targets: dict[UUID, list[Target]] = {row["mail"]: [] for row in rows}
-    found = await tx.execute(
-        select(recipients)
-        .join(wanted, recipients.c.mail == wanted.c.mail)
-        .order_by(recipients.c.mail, recipients.c.number)
-    )
-    for row in found:
+    for row in await tx.execute(_RECIPIENTS, {"mails": list(targets)}):
         targets[row.mail].append(Target(row.address, row.state, row.code, row.reply))
     return [_request(row, targets[row["mail"]]) for row in rows]
 

@@ -88,7 +88,9 @@ async def send_for_account(resources: Resource, lease: Lease) -> None:
             end_if_cancelled()
             async with begin(resources.engine) as tx:
                 mails = await loading.due(tx, lease.account, clock.now(), BATCH)
-                account = await directory.account_of(tx, lease.account) if mails else None
+                account = (
+                    await directory.account_with_passwords(tx, lease.account) if mails else None
+                )
             if mails:
                 await _send_batch(resources, lease, account, mails, link)
                 if link.resting:
@@ -103,7 +105,7 @@ async def _recover(resources: Resource, lease: Lease) -> None:
     """Whoever worked here before left these between the two commits around DATA."""
     async with begin(resources.engine) as tx:
         await fence(tx, lease)
-        account = await directory.account_of(tx, lease.account)
+        account = await directory.account_with_passwords(tx, lease.account)
         for request in await loading.interrupted(tx, lease.account):
             said = await loading.offered(tx, request.mail, request.tries)
             unknown = Unanswered(said, "the sender ended before it stored the answer to DATA")

@@ -162,7 +162,7 @@ async def _rejected(limit: int) -> Sequence[Row]:
 async def _release(mail: str, word: Word) -> None:
     async with connected(SenderSettings) as (tx, _):
         request = await _found(tx, mail)
-        locked = await loading.get(tx, request.mail, lock=True)
+        locked = await loading.get(tx, request.mail)
         if locked is None or locked.state != "unknown":
             state = locked.state if locked else "gone"
             raise refuse(
@@ -182,10 +182,9 @@ async def _found(tx: AsyncConnection, mail: str) -> Request:
     ids = (await tx.scalars(select(requests.c.mail).where(wanted).limit(2))).all()
     if len(ids) > 1:
         raise refuse("MAIL", mail, "several publishers used this key; give the mail's id")
-    request = await loading.get(tx, ids[0]) if ids else None
-    if request is None:
+    if not ids:
         raise refuse("MAIL", mail, "no such mail id or key; `mailroom sent list` shows them")
-    return request
+    return (await loading.by_mails(tx, ids))[0]
 
 
 def _line(row: Row) -> str:

@@ -45,7 +45,7 @@ async def settle_try(
     Nothing does where the mail was cancelled, or tried by others, since `request` was read.
     """
     now = clock.now()
-    fresh = await loading.get(tx, request.mail, lock=True)
+    fresh = await loading.get(tx, request.mail)
     if fresh is None or fresh.tries != request.tries or fresh.due is None:
         return
     number = fresh.tries + 1
@@ -68,7 +68,7 @@ async def settle_data(
     number: int,
 ) -> None:
     """What follows from attempt `number`, which came to DATA."""
-    fresh = await loading.get(tx, request.mail, lock=True)
+    fresh = await loading.get(tx, request.mail)
     if fresh is None or (fresh.state != "sending" and not isinstance(tried, Answered)):
         return
     await _end_attempt(tx, fresh, number, tried)
@@ -87,7 +87,7 @@ async def stop(
     reason: Literal["expired", "account_removed"],
 ) -> None:
     """Try no more."""
-    fresh = await loading.get(tx, request.mail, lock=True)
+    fresh = await loading.get(tx, request.mail)
     if fresh is None or fresh.tries != request.tries or fresh.due is None:
         return
     verdict = outcomes.give_up(fresh.before, reason)

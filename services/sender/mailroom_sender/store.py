@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     Text,
+    bindparam,
     func,
     insert,
-    literal,
     select,
     update,
 )
@@ -40,11 +40,14 @@ from mailroom_sender.tables import (
 __all__ = ["messaging", "metadata"]
 
 
+_NAME = func.unnest(bindparam("names", type_=ARRAY(Text))).column_valued("name")
+_LOCKING = select(func.pg_advisory_xact_lock(func.hashtextextended(_NAME, 0)))
+
+
 async def lock_keys(tx: AsyncConnection, keys: Iterable[Key]) -> None:
     """One transaction at a time for each key: a request and its cancellation come on two queues."""
     names = sorted({f"{publisher}\n{key}" for publisher, key in keys})
-    name = func.unnest(literal(names, ARRAY(Text))).column_valued("name")
-    await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+    await tx.execute(_LOCKING, {"names": names})
 
 
 async def insert_requests(tx: AsyncConnection, accepted: Sequence[Request]) -> None:
@@ -101,6 +104,18 @@ async def insert_cancellations(tx: AsyncConnection, keys: Sequence[Key], now: da
         await tx.execute(upsert(cancellations).on_conflict_do_nothing(), rows)
 
 
+_BEGINNING = (
+    update(requests)
+    .where(
+        requests.c.mail == bindparam("this"),
+        requests.c.state.in_(("accepted", "sent")),
+        requests.c.tries == bindparam("tried"),
+        requests.c.due.is_not(None),
+    )
+    .values(state="sending", tries=requests.c.tries + 1, due=None, waits_for_server=False)
+)
+
+
 async def begin(
     tx: AsyncConnection,
     request: Request,
@@ -112,16 +127,7 @@ async def begin(
 
     It was cancelled, or somebody else has tried it, since `request` was read.
     """
-    begun = await tx.execute(
-        update(requests)
-        .where(
-            requests.c.mail == request.mail,
-            requests.c.state.in_(("accepted", "sent")),
-            requests.c.tries == request.tries,
-            requests.c.due.is_not(None),
-        )
-        .values(state="sending", tries=request.tries + 1, due=None, waits_for_server=False)
-    )
+    begun = await tx.execute(_BEGINNING, {"this": request.mail, "tried": request.tries})
     if begun.rowcount != 1:
         return False
     await insert_attempt(tx, request, request.tries + 1, said, replica, now)
@@ -148,6 +154,11 @@ async def insert_attempt(
     await tx.execute(insert(attempts), row)
 
 
+_ATTEMPT = update(attempts).where(
+    attempts.c.mail == bindparam("this"), attempts.c.number == bindparam("nth")
+)
+
+
 async def end_attempt(
     tx: AsyncConnection,
     request: Request,
@@ -157,11 +168,11 @@ async def end_attempt(
 ) -> None:
     """Store how an attempt ended: outcome, code and reply."""
     outcome, code, reply = end
-    await tx.execute(
-        update(attempts)
-        .where(attempts.c.mail == request.mail, attempts.c.number == number)
-        .values(ended_at=now, outcome=outcome, code=code, reply=reply)
-    )
+    ended = {"ended_at": now, "outcome": outcome, "code": code, "reply": reply}
+    await tx.execute(_ATTEMPT, {"this": request.mail, "nth": number, **ended})
+
+
+_REQUEST = update(requests).where(requests.c.mail == bindparam("this"))
 
 
 async def settle(
@@ -178,7 +189,7 @@ async def settle(
         "ended_at": now if over else None,
         **more,
     }
-    await tx.execute(update(requests).where(requests.c.mail == request.mail).values(changed))
+    await tx.execute(_REQUEST, {"this": request.mail, **changed})
     await _store_targets(tx, request, verdict.targets)
     if verdict.tell_sent:
         await _copy_is_due(tx, request, now)
@@ -214,6 +225,9 @@ async def recent(tx: AsyncConnection, account: UUID, since: datetime, limit: int
     return sorted(times)
 
 
+_COPYING = upsert(copies).on_conflict_do_nothing()
+
+
 async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> None:
     row = {
         "mail": request.mail,
@@ -222,17 +236,22 @@ async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> 
         "due": now,
         "created_at": now,
     }
-    await tx.execute(upsert(copies).values(row).on_conflict_do_nothing())
+    await tx.execute(_COPYING, row)
+
+
+_RECIPIENT = update(recipients).where(
+    recipients.c.mail == bindparam("this"), recipients.c.address == bindparam("of")
+)
 
 
 async def _store_targets(tx: AsyncConnection, request: Request, targets: Sequence[Target]) -> None:
-    for before, target in zip(request.targets, targets, strict=True):
-        if target != before:
-            await tx.execute(
-                update(recipients)
-                .where(recipients.c.mail == request.mail, recipients.c.address == target.address)
-                .values(_target_row(target))
-            )
+    changed = [
+        {"this": request.mail, "of": target.address, **_target_row(target)}
+        for before, target in zip(request.targets, targets, strict=True)
+        if target != before
+    ]
+    if changed:
+        await tx.execute(_RECIPIENT, changed)
 
 
 def _request_row(request: Request) -> dict[str, Any]:

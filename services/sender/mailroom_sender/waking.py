@@ -15,13 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 log = structlog.get_logger("mailroom.sender.waking")
 
 CHANNEL = "mailroom_sender_due"
+_WORD = select(func.pg_notify(CHANNEL, ""))
 _CHECK_EVERY = 10.0
 _PAUSE = 2.0
 
 
 async def wake(tx: AsyncConnection) -> None:
     """Tell all replicas, when `tx` commits, that something is due."""
-    await tx.execute(select(func.pg_notify(CHANNEL, "")))
+    await tx.execute(_WORD)
 
 
 async def listen(url: Url, heard: asyncio.Event) -> None:

@@ -135,7 +135,7 @@ async def _check(tx: AsyncConnection, found: Ticket) -> None:
     if found.customer is None or not _ADDRESS.fullmatch(found.customer.address):
         whom = found.customer.address if found.customer else ""
         raise refuse("customer", whom, f"ticket {found.number} has no address to answer to")
-    if await directory.account_of(tx, found.queue.account) is None:
+    if await directory.account(tx, str(found.queue.account)) is None:
         remedy = "is gone; give another: mailroom ticket-queue change NAME --account ACCOUNT"
         raise refuse("account", f"{found.queue.account} of {found.queue.name}", remedy)
 

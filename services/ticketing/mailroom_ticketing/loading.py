@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
+    bindparam,
     exists,
     func,
     or_,
@@ -29,7 +30,6 @@ from mailroom_ticketing.acknowledging import WINDOW
 from mailroom_ticketing.known import Holder, Known, Ticket
 from mailroom_ticketing.mails import TicketMail, key_of, locks
 from mailroom_ticketing.store import (
-    array,
     as_address,
     as_ticket_queue,
     feeds,
@@ -40,10 +40,65 @@ from mailroom_ticketing.store import (
     request,
     ticket,
     ticket_queue,
+    wanted,
 )
 
 HOLDERS = 100
 """Mails looked at for one Message-ID, the oldest first: a scanner gives all its mails the same."""
+
+
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_LOCKS, _MAILS = wanted("locks", BigInteger), wanted("mails", Uuid)
+_KEYS, _PEOPLE = wanted("keys", LargeBinary), wanted("people", Text)
+_NUMBERS = wanted("numbers", BigInteger)
+_LOCKING = select(func.pg_advisory_xact_lock(_LOCKS.c.value)).select_from(_LOCKS)
+_PLACED = (
+    select(mail.c.mail, mail.c.ticket)
+    .join(_MAILS, _MAILS.c.value == mail.c.mail)
+    .where(mail.c.ticket.is_not(None))
+)
+_TOPS = (
+    select(message_id.c.key, (func.max(message_id.c.position) + 1).label("top"))
+    .join(_KEYS, _KEYS.c.value == message_id.c.key)
+    .group_by(message_id.c.key)
+)
+
+
+def _holding() -> Select[Any]:
+    """Of mails that merely reference a Message-ID only those of tickets in which one of `people`
+    takes part: thousands may answer one newsletter."""
+    takes_part = exists(
+        select(participant.c.ticket)
+        .join(_PEOPLE, _PEOPLE.c.value == participant.c.address)
+        .where(participant.c.ticket == mail.c.ticket)
+    )
+    order = (message_id.c.own.desc(), message_id.c.position)
+    nth = func.row_number().over(partition_by=message_id.c.key, order_by=order).label("nth")
+    ranked = (
+        select(message_id.c.key, message_id.c.own, message_id.c.position, mail, nth)
+        .join(_KEYS, _KEYS.c.value == message_id.c.key)
+        .join(mail, mail.c.mail == message_id.c.mail)
+        .where(or_(message_id.c.own, mail.c.ticket.is_(None), takes_part))
+        .subquery()
+    )
+    return select(ranked).where(ranked.c.nth <= HOLDERS).order_by(ranked.c.key, ranked.c.position)
+
+
+_HOLDERS = _holding()
+_TICKETS = (
+    select(ticket, ticket_queue)
+    .join(_NUMBERS, _NUMBERS.c.value == ticket.c.number)
+    .join(ticket_queue)
+    .order_by(ticket.c.number)
+    .with_for_update(of=ticket, key_share=True)
+)
+_TAKE_PART = select(participant).join(_NUMBERS, _NUMBERS.c.value == participant.c.ticket)
+_ANSWERED = (
+    select(request.c.ticket_queue, request.c.correspondent, func.max(request.c.requested_at))
+    .join(_PEOPLE, _PEOPLE.c.value == request.c.correspondent)
+    .where(request.c.kind == "acknowledgement", request.c.requested_at > bindparam("since"))
+    .group_by(request.c.ticket_queue, request.c.correspondent)
+)
 
 
 async def load(
@@ -54,8 +109,7 @@ async def load(
     Waits for any transaction that decides on one of the same Message-IDs, mails or customers.
     """
     # Statement by statement: only what is read after the lock was got sees what the other wrote.
-    keys = array(locks(mails), BigInteger, "lock")
-    await tx.execute(select(func.pg_advisory_xact_lock(keys.c.lock)).select_from(keys))
+    await tx.execute(_LOCKING, {"locks": locks(mails)})
     known = Known(feeds=await feeds(tx), ours=await own_addresses(tx))
     at = await _placed(tx, [each.id for each in mails])
     at |= await _load_holders(tx, known, mails)
@@ -66,12 +120,7 @@ async def load(
 
 
 async def _placed(tx: AsyncConnection, mails: Iterable[UUID]) -> dict[UUID, int]:
-    wanted = array(mails, Uuid, "mail")
-    rows = await tx.execute(
-        select(mail.c.mail, mail.c.ticket)
-        .join(wanted, wanted.c.mail == mail.c.mail)
-        .where(mail.c.ticket.is_not(None))
-    )
+    rows = await tx.execute(_PLACED, {"mails": list(mails)})
     return {row.mail: row.ticket for row in rows}
 
 
@@ -81,43 +130,17 @@ async def _load_holders(
     """Fill in who holds the Message-IDs of `mails`; returns the tickets of those who have one."""
     keys = {key_of(each) for one in mails for each in (*one.own_ids, *one.references)}
     people = {each for one in mails for each in (*one.senders, *one.recipients)}
-    wanted = array(keys, LargeBinary, "key")
-    top = func.max(message_id.c.position) + 1
-    for row in await tx.execute(
-        select(message_id.c.key, top.label("top"))
-        .join(wanted, wanted.c.key == message_id.c.key)
-        .group_by(message_id.c.key)
-    ):
+    for row in await tx.execute(_TOPS, {"keys": list(keys)}):
         known.positions[row.key] = row.top
     at: dict[UUID, int] = {}
-    for row in (await tx.execute(_holders(keys, people))).mappings():
+    found = await tx.execute(_HOLDERS, {"keys": list(keys), "people": list(people)})
+    for row in found.mappings():
         known.holders[row["key"]].append(Holder(row["mail"], row["own"], row["direction"]))
         if row["ticket"] is None:
             known.loose[row["mail"]] = _as_mail(row)
         else:
             at[row["mail"]] = row["ticket"]
     return at
-
-
-def _holders(keys: Collection[bytes], people: Collection[str]) -> Select[Any]:
-    """Of mails that merely reference a Message-ID only those of tickets in which one of `people`
-    takes part: thousands may answer one newsletter."""
-    wanted, persons = array(keys, LargeBinary, "key"), array(people, Text, "address")
-    takes_part = exists(
-        select(participant.c.ticket)
-        .join(persons, persons.c.address == participant.c.address)
-        .where(participant.c.ticket == mail.c.ticket)
-    )
-    order = (message_id.c.own.desc(), message_id.c.position)
-    nth = func.row_number().over(partition_by=message_id.c.key, order_by=order).label("nth")
-    ranked = (
-        select(message_id.c.key, message_id.c.own, message_id.c.position, mail, nth)
-        .join(wanted, wanted.c.key == message_id.c.key)
-        .join(mail, mail.c.mail == message_id.c.mail)
-        .where(or_(message_id.c.own, mail.c.ticket.is_(None), takes_part))
-        .subquery()
-    )
-    return select(ranked).where(ranked.c.nth <= HOLDERS).order_by(ranked.c.key, ranked.c.position)
 
 
 def _as_mail(row: RowMapping) -> TicketMail:
@@ -146,18 +169,11 @@ def _as_mail(row: RowMapping) -> TicketMail:
 
 async def tickets(tx: AsyncConnection, numbers: Collection[int]) -> dict[int, Ticket]:
     """Lock and load the tickets of these numbers; those that are not there are missing."""
-    wanted = array(sorted(numbers), BigInteger, "number")
-    rows = await tx.execute(
-        select(ticket, ticket_queue)
-        .join(wanted, wanted.c.number == ticket.c.number)
-        .join(ticket_queue)
-        .order_by(ticket.c.number)
-        .with_for_update(of=ticket, key_share=True)
-    )
+    if not numbers:
+        return {}
+    rows = await tx.execute(_TICKETS, {"numbers": sorted(numbers)})
     found = {row.number: _as_ticket(row) for row in rows}
-    there = array(sorted(found), BigInteger, "number")
-    takes_part = select(participant).join(there, there.c.number == participant.c.ticket)
-    for row in await tx.execute(takes_part):
+    for row in await tx.execute(_TAKE_PART, {"numbers": sorted(found)}):
         found[row.ticket].participants.add(row.address)
     return found
 
@@ -179,11 +195,6 @@ def _as_ticket(row: Any) -> Ticket:
 async def _answered(
     tx: AsyncConnection, mails: Iterable[TicketMail], since: datetime
 ) -> dict[tuple[int, str], datetime]:
-    wanted = array({one.correspondent for one in mails}, Text, "address")
-    rows = await tx.execute(
-        select(request.c.ticket_queue, request.c.correspondent, func.max(request.c.requested_at))
-        .join(wanted, wanted.c.address == request.c.correspondent)
-        .where(request.c.kind == "acknowledgement", request.c.requested_at > since)
-        .group_by(request.c.ticket_queue, request.c.correspondent)
-    )
+    people = {one.correspondent for one in mails}
+    rows = await tx.execute(_ANSWERED, {"people": list(people), "since": since})
     return {(queue, correspondent): last for queue, correspondent, last in rows}

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Table, bindparam, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom.contracts import Address
@@ -30,6 +30,27 @@ class DecidedElsewhere(RetryLater):
         super().__init__(f"another replica decided on the conversation of {named}", timedelta(0))
 
 
+def _unless_in_a_ticket(table: Table, key: str) -> Insert:
+    """Store rows, also in the place of those that found no ticket."""
+    statement = insert(table)
+    changing = {each.name: statement.excluded[each.name] for each in table.c if each.name != key}
+    return statement.on_conflict_do_update(
+        index_elements=[key], set_=changing, where=table.c.ticket.is_(None)
+    )
+
+
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_NEW_TICKETS = insert(ticket).returning(ticket.c.number, sort_by_parameter_order=True)
+_TICKETS = update(ticket).where(ticket.c.number == bindparam("wanted"))
+_MAILS = _unless_in_a_ticket(mail, "mail").returning(mail.c.mail)
+_MESSAGE_IDS = (
+    insert(message_id).on_conflict_do_nothing().returning(message_id.c.key, message_id.c.position)
+)
+_PARTICIPANTS = insert(participant).on_conflict_do_nothing()
+# One that was noted comes again when it is no spam after all, or was sent to ourselves too.
+_PLACEMENTS = _unless_in_a_ticket(placement, "placement")
+
+
 async def record(
     tx: AsyncConnection, known: Known, decisions: Sequence[Decision], now: datetime
 ) -> None:
@@ -44,18 +65,14 @@ async def record(
 
 async def _store_tickets(tx: AsyncConnection, known: Known) -> None:
     if known.new_tickets:
-        numbered = await tx.execute(
-            insert(ticket).returning(ticket.c.number, sort_by_parameter_order=True),
-            [_ticket_row(each) for each in known.new_tickets],
-        )
+        rows = [_ticket_row(each) for each in known.new_tickets]
+        numbered = await tx.execute(_NEW_TICKETS, rows)
         for each, number in zip(known.new_tickets, numbered.scalars(), strict=True):
             each.number = number
     changed = [each for number, each in sorted(known.tickets.items()) if each.changed]
     if changed:
-        await tx.execute(
-            update(ticket).where(ticket.c.number == bindparam("wanted")),
-            [{**_ticket_row(each), "wanted": each.number} for each in changed],
-        )
+        rows = [{**_ticket_row(each), "wanted": each.number} for each in changed]
+        await tx.execute(_TICKETS, rows)
 
 
 def _ticket_row(each: Ticket) -> dict[str, Any]:
@@ -81,16 +98,7 @@ async def _store_mails(tx: AsyncConnection, decisions: Sequence[Decision], now: 
     rows = {one.mail.id: _mail_row(one, now) for one in kept if one.rule != "spam"}
     if not rows:
         return
-    statement = insert(mail)
-    changing = {
-        each.name: statement.excluded[each.name] for each in mail.c if each is not mail.c.mail
-    }
-    written = await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["mail"], set_=changing, where=mail.c.ticket.is_(None)
-        ).returning(mail.c.mail),
-        [rows[each] for each in sorted(rows)],
-    )
+    written = await tx.execute(_MAILS, [rows[each] for each in sorted(rows)])
     if lost := rows.keys() - set(written.scalars()):
         raise DecidedElsewhere(lost)
 
@@ -127,12 +135,7 @@ async def _store_message_ids(tx: AsyncConnection, known: Known) -> None:
     rows = [
         vars(each) for each in sorted(known.new_ids, key=lambda each: (each.key, each.position))
     ]
-    written = await tx.execute(
-        insert(message_id)
-        .on_conflict_do_nothing()
-        .returning(message_id.c.key, message_id.c.position),
-        rows,
-    )
+    written = await tx.execute(_MESSAGE_IDS, rows)
     stored = {(row.key, row.position) for row in written}
     if lost := {each.mail for each in known.new_ids if (each.key, each.position) not in stored}:
         raise DecidedElsewhere(lost)
@@ -146,7 +149,7 @@ async def _store_participants(tx: AsyncConnection, known: Known) -> None:
         for address in sorted(each.newcomers)
     ]
     if rows:
-        await tx.execute(insert(participant).on_conflict_do_nothing(), rows)
+        await tx.execute(_PARTICIPANTS, rows)
 
 
 async def _store_suggestions(
@@ -175,15 +178,7 @@ async def _store_placements(
             rows[each.placement.id] = _placement_row(each, each.placement, now)
     if not rows:
         return
-    # One that was noted comes again when it is no spam after all, or was sent to ourselves too.
-    statement = insert(placement)
-    changing = {name: statement.excluded[name] for name in placement.c.keys()[1:]}
-    await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["placement"], set_=changing, where=placement.c.ticket.is_(None)
-        ),
-        [rows[each] for each in sorted(rows)],
-    )
+    await tx.execute(_PLACEMENTS, [rows[each] for each in sorted(rows)])
 
 
 def _placement_row(decision: Decision, placed: Placement, now: datetime) -> dict[str, Any]:

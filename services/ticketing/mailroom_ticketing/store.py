@@ -5,7 +5,7 @@ of the holders of a Message-ID no two have the same position. `loading.py` and `
 and write a batch under locks; these keys hold should a lock ever fail.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    cast,
+    bindparam,
     delete,
     func,
     select,
@@ -196,9 +196,24 @@ outcome = Table(
 )
 
 
+def wanted(name: str, of: type[TypeEngine[Any]]) -> NamedFromClause:
+    """The parameter `name`, a list, as rows of `value` to join: PostgreSQL plans `= ANY(…)` badly
+    on tables that were empty."""
+    values = func.unnest(bindparam(name, type_=ARRAY(of)))
+    return values.table_valued("value", name=f"wanted_{name}").render_derived()
+
+
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_KEYS = wanted("keys", Text)
+_ASKED_AT = select(request.c.idempotency_key, request.c.requested_at).join(
+    _KEYS, _KEYS.c.value == request.c.idempotency_key
+)
+_FEEDS = select(feed.c.mailbox, ticket_queue).join(ticket_queue)
+
+
 async def feeds(tx: AsyncConnection) -> dict[UUID, TicketQueue]:
     """Every mailbox that feeds a ticket queue."""
-    rows = await tx.execute(select(feed.c.mailbox, ticket_queue).join(ticket_queue))
+    rows = await tx.execute(_FEEDS)
     return {row.mailbox: as_ticket_queue(row) for row in rows}
 
 
@@ -225,19 +240,9 @@ async def asked_at(
     tx: AsyncConnection, events: Sequence[Received[MailSent]]
 ) -> dict[str, datetime]:
     """Idempotency key → when the sender was asked for that mail."""
-    wanted = array([each.event.idempotency_key for each in events], Text, "key")
-    rows = await tx.execute(
-        select(request.c.idempotency_key, request.c.requested_at).join(
-            wanted, wanted.c.key == request.c.idempotency_key
-        )
-    )
+    keys = [each.event.idempotency_key for each in events]
+    rows = await tx.execute(_ASKED_AT, {"keys": keys})
     return {row.idempotency_key: row.requested_at for row in rows}
-
-
-def array(values: Iterable[object], of: type[TypeEngine[Any]], name: str) -> NamedFromClause:
-    """Values as rows to join: `= ANY(…)` is planned badly on tables that were empty."""
-    array = cast(list(values), ARRAY(of))
-    return func.unnest(array).table_valued(name, name=f"wanted_{name}").render_derived()
 
 
 def as_address(stored: Mapping[str, str] | None) -> Address | None:

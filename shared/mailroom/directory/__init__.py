@@ -13,8 +13,9 @@ from mailroom.directory.sealing import (
 from mailroom.directory.views import (
     OWN_SERVICES,
     account,
-    account_of,
+    account_with_passwords,
     accounts,
+    accounts_with_passwords,
     mailboxes,
     may_send,
 )
@@ -30,8 +31,9 @@ __all__ = [
     "TlsMode",
     "UnsealKeys",
     "account",
-    "account_of",
+    "account_with_passwords",
     "accounts",
+    "accounts_with_passwords",
     "load_keys",
     "load_seal_key",
     "mailboxes",

@@ -21,7 +21,7 @@ class Server:
     tls: TlsMode
     user: str
     sealed_password: bytes = field(repr=False)
-    """Empty for a role that may not read `directory.credentials_v1`."""
+    """Empty where the account was read without passwords."""
 
 
 @dataclass(frozen=True)

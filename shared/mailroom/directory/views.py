@@ -4,18 +4,17 @@ Invariant: a view answers the roles it is granted to (anybody else gets `permiss
 read anew in each transaction, so that a revocation never lags.
 """
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
     DateTime,
     LargeBinary,
-    Select,
+    RowMapping,
     Text,
     Uuid,
     and_,
+    bindparam,
     cast,
     column,
     func,
@@ -98,36 +97,60 @@ PUBLISHERS = table(
 )
 
 
+# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+_ACCOUNTS = select(ACCOUNTS).order_by(ACCOUNTS.c.name)
+_IMAP, _SMTP = CREDENTIALS.alias("imap"), CREDENTIALS.alias("smtp")
+_WITH_PASSWORDS = (
+    select(
+        ACCOUNTS,
+        _IMAP.c.sealed_password.label("imap_sealed_password"),
+        _SMTP.c.sealed_password.label("smtp_sealed_password"),
+    )
+    .outerjoin(_IMAP, and_(_IMAP.c.account == ACCOUNTS.c.id, _IMAP.c.protocol == "imap"))
+    .outerjoin(_SMTP, and_(_SMTP.c.account == ACCOUNTS.c.id, _SMTP.c.protocol == "smtp"))
+    .order_by(ACCOUNTS.c.name)
+)
+_NAMED = select(ACCOUNTS).where(
+    or_(
+        func.lower(ACCOUNTS.c.name) == bindparam("name_or_id"),
+        cast(ACCOUNTS.c.id, Text) == bindparam("name_or_id"),
+    )
+)
+_ONE_WITH_PASSWORDS = _WITH_PASSWORDS.where(ACCOUNTS.c.id == bindparam("wanted"))
+_MAILBOXES = select(MAILBOXES).order_by(MAILBOXES.c.name)
+_ALLOWED = select(true()).where(
+    PUBLISHERS.c.publisher == bindparam("name"), PUBLISHERS.c.account == bindparam("wanted")
+)
+
+
 async def accounts(tx: AsyncConnection) -> list[Account]:
-    """All accounts, disabled ones too, by name."""
-    rows = await tx.execute((await _accounts(tx)).order_by(ACCOUNTS.c.name))
-    return [_account(row) for row in rows.mappings()]
+    """All accounts, disabled ones too, by name; without passwords."""
+    return [_account(row) for row in (await tx.execute(_ACCOUNTS)).mappings()]
+
+
+async def accounts_with_passwords(tx: AsyncConnection) -> list[Account]:
+    """All accounts, disabled ones too, by name; only for roles that may unseal."""
+    return [_account(row) for row in (await tx.execute(_WITH_PASSWORDS)).mappings()]
 
 
 async def account(tx: AsyncConnection, name_or_id: str) -> Account | None:
-    """The account of this name (in any case) or id."""
-    wanted = or_(
-        func.lower(ACCOUNTS.c.name) == name_or_id.lower(),
-        cast(ACCOUNTS.c.id, Text) == name_or_id.lower(),
-    )
-    return await _one_account(tx, wanted)
+    """The account of this name (in any case) or id; without passwords."""
+    found = await tx.execute(_NAMED, {"name_or_id": name_or_id.lower()})
+    row = found.mappings().one_or_none()
+    return _account(row) if row else None
 
 
-async def account_of(tx: AsyncConnection, id_: UUID) -> Account | None:
-    """The account of this id."""
-    return await _one_account(tx, ACCOUNTS.c.id == id_)
-
-
-async def _one_account(tx: AsyncConnection, wanted: ColumnElement[bool]) -> Account | None:
-    row = (await tx.execute((await _accounts(tx)).where(wanted))).mappings().one_or_none()
+async def account_with_passwords(tx: AsyncConnection, id_: UUID) -> Account | None:
+    """The account of this id; only for roles that may unseal."""
+    row = (await tx.execute(_ONE_WITH_PASSWORDS, {"wanted": id_})).mappings().one_or_none()
     return _account(row) if row else None
 
 
 async def mailboxes(tx: AsyncConnection) -> list[Mailbox]:
     """All mailboxes, by name."""
-    rows = await tx.execute(select(MAILBOXES).order_by(MAILBOXES.c.name))
     return [
-        Mailbox(row.id, row.name, row.kind, tuple(row.addresses), row.owner) for row in rows.all()
+        Mailbox(row.id, row.name, row.kind, tuple(row.addresses), row.owner)
+        for row in await tx.execute(_MAILBOXES)
     ]
 
 
@@ -138,30 +161,11 @@ async def may_send(tx: AsyncConnection, publisher: str, account: UUID) -> bool:
     """
     if publisher in OWN_SERVICES:
         return True
-    allowed = select(true()).where(
-        PUBLISHERS.c.publisher == publisher, PUBLISHERS.c.account == account
-    )
-    return (await tx.execute(allowed)).first() is not None
+    allowed = await tx.execute(_ALLOWED, {"name": publisher, "wanted": account})
+    return allowed.first() is not None
 
 
-async def _accounts(tx: AsyncConnection) -> Select[Any]:
-    """The accounts, with sealed passwords where this role may read them."""
-    privilege = func.has_table_privilege("directory.credentials_v1", "select")
-    if not (await tx.execute(select(privilege))).scalar_one():
-        return select(ACCOUNTS)
-    imap, smtp = CREDENTIALS.alias("imap"), CREDENTIALS.alias("smtp")
-    return (
-        select(
-            ACCOUNTS,
-            imap.c.sealed_password.label("imap_sealed_password"),
-            smtp.c.sealed_password.label("smtp_sealed_password"),
-        )
-        .outerjoin(imap, and_(imap.c.account == ACCOUNTS.c.id, imap.c.protocol == "imap"))
-        .outerjoin(smtp, and_(smtp.c.account == ACCOUNTS.c.id, smtp.c.protocol == "smtp"))
-    )
-
-
-def _account(row: Mapping[str, Any]) -> Account:
+def _account(row: RowMapping) -> Account:
     return Account(
         id=row["id"],
         name=row["name"],
@@ -183,7 +187,7 @@ def _account(row: Mapping[str, Any]) -> Account:
     )
 
 
-def _server(row: Mapping[str, Any], protocol: str) -> Server | None:
+def _server(row: RowMapping, protocol: str) -> Server | None:
     if row[f"{protocol}_host"] is None:
         return None
     return Server(

@@ -6,9 +6,20 @@ published events are, so that a replay of all there is still finds each event kn
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, delete, func, literal, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,18 +53,27 @@ async def take_new(
     Waits for another transaction that is just recording one of them. A parked event that is handled
     now leaves the parked ones, if this commits.
     """
-    consumed, parked = tables.consumed, tables.parked
     # Sorted: two replicas that were given the same events take the locks in one order.
     publishers, ids = zip(*sorted(keys), strict=True)
+    given = {"publishers": publishers, "ids": ids, "of": queue, "moment": moment}
+    rows = await tx.execute(_taking(tables), given)
+    return {(publisher, event_id) for publisher, event_id in rows}
+
+
+@cache
+def _taking(tables: MessagingTables) -> Select[Any]:
+    """Built once: building it takes as long as executing it."""
+    consumed, parked = tables.consumed, tables.parked
     given = select(
-        func.unnest(literal(list(publishers), ARRAY(Text))).label("publisher"),
-        func.unnest(literal(list(ids), ARRAY(Text))).label("event_id"),
+        func.unnest(bindparam("publishers", type_=ARRAY(Text))).label("publisher"),
+        func.unnest(bindparam("ids", type_=ARRAY(Text))).label("event_id"),
     ).subquery("given")
+    queue, moment = bindparam("of", type_=Text), bindparam("moment", type_=DateTime(timezone=True))
     fresh = (
         insert(consumed)
         .from_select(
             ["queue", "publisher", "event_id", "consumed_at"],
-            select(literal(queue), given.c.publisher, given.c.event_id, literal(moment)).order_by(
+            select(queue, given.c.publisher, given.c.event_id, moment).order_by(
                 given.c.publisher, given.c.event_id
             ),
         )
@@ -71,8 +91,7 @@ async def take_new(
         )
         .cte("unparked")
     )
-    rows = await tx.execute(select(fresh.c.publisher, fresh.c.event_id).add_cte(unparked))
-    return {(publisher, event_id) for publisher, event_id in rows}
+    return select(fresh.c.publisher, fresh.c.event_id).add_cte(unparked)
 
 
 async def forget_some(tx: AsyncConnection, tables: MessagingTables, before: datetime) -> int:

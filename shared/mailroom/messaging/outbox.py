@@ -6,12 +6,18 @@ leaves the outbox only for `outbox_sent`, in the transaction that knows RabbitMQ
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    DateTime,
+    Insert,
+    Integer,
+    Select,
+    Text,
     bindparam,
     delete,
     func,
@@ -32,6 +38,8 @@ from mailroom.messaging.topology import EXCHANGE, retry_exchange
 
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
+
+_NOTIFYING = select(func.pg_notify(bindparam("channel", type_=Text), ""))
 
 
 def channel(tables: MessagingTables) -> str:
@@ -102,22 +110,28 @@ async def add_parked_again(
 
 async def wake(tx: AsyncConnection, tables: MessagingTables) -> None:
     """Tell the relays of this service at commit that there is something."""
-    await tx.execute(select(func.pg_notify(channel(tables), "")))
+    await tx.execute(_NOTIFYING, {"channel": channel(tables)})
 
 
 async def claim(
     tx: AsyncConnection, tables: MessagingTables, moment: datetime, limit: int
 ) -> Sequence[AnyRow]:
     """Rows due at `moment`, oldest first, locked until `tx` ends; others' locks are passed by."""
+    given = {"moment": moment, "limit": limit}
+    rows: Sequence[AnyRow] = (await tx.execute(_claiming(tables), given)).all()
+    return rows
+
+
+@cache
+def _claiming(tables: MessagingTables) -> Select[Any]:
     outbox = tables.outbox
-    due = (
+    return (
         select(outbox)
-        .where(outbox.c.due <= moment)
+        .where(outbox.c.due <= bindparam("moment"))
         .order_by(outbox.c.due, outbox.c.id)
-        .limit(limit)
+        .limit(bindparam("limit", type_=Integer))
         .with_for_update(skip_locked=True)
     )
-    return (await tx.execute(due)).all()
 
 
 async def make_day(tx: AsyncConnection, tables: MessagingTables, moment: datetime) -> None:
@@ -130,15 +144,19 @@ async def move_to_sent(
     tx: AsyncConnection, tables: MessagingTables, ids: Collection[int], moment: datetime
 ) -> None:
     """Move confirmed rows into the day of `moment`, which must have been made."""
+    await tx.execute(_moving(tables), {"ids": list(ids), "moment": moment})
+
+
+@cache
+def _moving(tables: MessagingTables) -> Insert:
+    """Built once: building it takes longer than executing it."""
     outbox, sent = tables.outbox, tables.outbox_sent
-    confirmed = (
-        func.unnest(literal(list(ids), ARRAY(BigInteger))).table_valued("id").render_derived()
-    )
+    ids = bindparam("ids", type_=ARRAY(BigInteger))
+    moment = bindparam("moment", type_=DateTime(timezone=True))
+    confirmed = func.unnest(ids).table_valued("id").render_derived()
     columns = [outbox.c[column.name] for column in sent.c if column.name != "sent_at"]
     gone = delete(outbox).where(outbox.c.id == confirmed.c.id).returning(*columns).cte("gone")
-    await tx.execute(
-        insert(sent).from_select([*gone.c.keys(), "sent_at"], select(gone, literal(moment)))
-    )
+    return insert(sent).from_select([*gone.c.keys(), "sent_at"], select(gone, moment))
 
 
 async def postpone(
