@@ -19,6 +19,7 @@ VIEWS = {
     "credentials_v1": {"fetcher", "sender"},
     "mailboxes_v1": {"router", "ticketing"},
     "publishers_v1": {"sender"},
+    "revision_v1": {"router", "ticketing"},
 }
 UNSEAL = VIEWS["credentials_v1"]
 

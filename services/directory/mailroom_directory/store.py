@@ -133,6 +133,12 @@ account_states = Table(
     Column("mails", BigInteger, nullable=False),
     CheckConstraint("state IN ('ok', 'failing')", name="account_states_state"),
 )
+revision = Table(
+    "revision",
+    metadata,
+    # In one row: another one as soon as something that a view shows has changed.
+    Column("id", Uuid, primary_key=True),
+)
 publishers = _named("publishers")
 publisher_accounts = Table(
     "publisher_accounts",

@@ -8,6 +8,7 @@ that two replicas with the same mails in hand wait for each other at most, and n
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -169,21 +170,20 @@ async def world(tx: AsyncConnection, asked_for: Iterable[UUID] = ()) -> Atlas:
 
     Raises AccountUnknown for one of the accounts asked for.
     """
-    found = atlas(
-        [
-            Account(one.id, one.name, one.address, one.mailbox)
-            for one in await directory.accounts(tx)
-        ],
-        [
-            Mailbox(one.id, one.name, one.kind, one.addresses, one.owner)
-            for one in await directory.mailboxes(tx)
-        ],
-        await rules(tx),
-    )
+    found = _atlas(await directory.snapshot(tx), tuple(await rules(tx)))
     for account in asked_for:
         if account not in found.accounts:
             raise AccountUnknown(account)
     return found
+
+
+@lru_cache(maxsize=1)
+def _atlas(snapshot: directory.Snapshot, rules: tuple[Rule, ...]) -> Atlas:
+    accounts = [Account(one.id, one.name, one.address, one.mailbox) for one in snapshot.accounts]
+    mailboxes = [
+        Mailbox(one.id, one.name, one.kind, one.addresses, one.owner) for one in snapshot.mailboxes
+    ]
+    return atlas(accounts, mailboxes, rules)
 
 
 async def rules(tx: AsyncConnection) -> list[Rule]:

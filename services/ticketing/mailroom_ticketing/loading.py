@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mailroom import directory
 from mailroom.contracts import ObjectRef
 from mailroom_ticketing.acknowledging import WINDOW
 from mailroom_ticketing.known import Holder, Known, Ticket
@@ -35,7 +36,6 @@ from mailroom_ticketing.store import (
     feeds,
     mail,
     message_id,
-    own_addresses,
     participant,
     request,
     ticket,
@@ -110,7 +110,8 @@ async def load(
     """
     # Statement by statement: only what is read after the lock was got sees what the other wrote.
     await tx.execute(_LOCKING, {"locks": locks(mails)})
-    known = Known(feeds=await feeds(tx), ours=await own_addresses(tx))
+    ours = (await directory.snapshot(tx)).addresses
+    known = Known(feeds=await feeds(tx), ours=ours)
     at = await _placed(tx, [each.id for each in mails])
     at |= await _load_holders(tx, known, mails)
     known.tickets = await tickets(tx, {*at.values(), *numbers})

@@ -222,17 +222,9 @@ def as_ticket_queue(row: Any) -> TicketQueue:
     return TicketQueue(row.id, row.name, row.account, row.language, row.acknowledge)
 
 
-async def own_addresses(tx: AsyncConnection) -> frozenset[str]:
-    """The addresses of our accounts and mailboxes, in lower case."""
-    accounts, mailboxes = await directory.accounts(tx), await directory.mailboxes(tx)
-    addresses = [each.address for each in accounts]
-    addresses += [address for each in mailboxes for address in each.addresses]
-    return frozenset(address.lower() for address in addresses)
-
-
 async def senders(tx: AsyncConnection) -> dict[UUID, Address]:
     """Account → the address that its mails come from."""
-    accounts = await directory.accounts(tx)
+    accounts = (await directory.snapshot(tx)).accounts
     return {each.id: Address(name=each.display_name, address=each.address) for each in accounts}
 
 

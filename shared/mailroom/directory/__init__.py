@@ -10,6 +10,7 @@ from mailroom.directory.sealing import (
     seal,
     unseal,
 )
+from mailroom.directory.snapshots import Snapshot, snapshot
 from mailroom.directory.views import (
     OWN_SERVICES,
     account,
@@ -28,6 +29,7 @@ __all__ = [
     "Mailbox",
     "PasswordSealed",
     "Server",
+    "Snapshot",
     "TlsMode",
     "UnsealKeys",
     "account",
@@ -39,5 +41,6 @@ __all__ = [
     "mailboxes",
     "may_send",
     "seal",
+    "snapshot",
     "unseal",
 ]
