@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import fetching, messages, reading, resting, sending, whole
+from bench import fetching, growing, messages, reading, resting, sending, whole
 from bench.rows import Row, table, write
 from bench.stage import Stage, staged
 from bench.storing import SERVICE
@@ -38,6 +38,7 @@ MEASURED: dict[str, Callable[[Stage], Sequence[Row]]] = {
     "whole": lambda stage: asyncio.run(whole.rows(stage)),
     "idle": lambda stage: asyncio.run(resting.idle_rows(stage)),
     "memory": resting.rows,
+    "grow": lambda stage: asyncio.run(growing.rows(stage)),
 }
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from uuid import uuid4
 
 import asyncpg
 
 from bench.processor import measured, resident
 from bench.rows import Aim, Row
-from bench.stage import Stage, reached, serving
+from bench.stage import Stage, multiply, reached, serving
 from bench.whole import SERVICES
 
 ACCOUNTS = 2_000
@@ -53,7 +52,7 @@ async def idle_rows(stage: Stage) -> list[Row]:
     stage.add_account(person, "--disabled")
     with serving(stage, "fetcher"):
         before = _resident(stage, "fetcher")["fetcher"]
-        await _multiply(connection, person.name)
+        await multiply(connection, person.name, ACCOUNTS, enabled=True)
         await connection.execute("SELECT pg_notify('mailroom_fetcher', 'directory')")
         looked_at = "SELECT count(*) FROM fetcher.accounts WHERE state = 'ok'"
         already = await connection.fetchval(looked_at)
@@ -66,23 +65,3 @@ async def idle_rows(stage: Stage) -> list[Row]:
     await connection.close()
     kilobytes = grown * 1000 / ACCOUNTS
     return [Row("idle_accounts", kilobytes, "KB", aim=Aim("ours", 100, at_most=True))]
-
-
-async def _multiply(connection: asyncpg.Connection, name: str) -> None:
-    """More accounts with the login of this one, which is disabled."""
-    ids = [uuid4() for _ in range(ACCOUNTS)]
-    await connection.execute(
-        "INSERT INTO directory.accounts SELECT (jsonb_populate_record(a, jsonb_build_object("
-        " 'id', new, 'name', a.name || '-' || new, 'enabled', true))).*"
-        " FROM directory.accounts AS a, unnest($1::uuid[]) AS new WHERE a.name = $2",
-        ids,
-        name,
-    )
-    await connection.execute(
-        "INSERT INTO directory.servers SELECT (jsonb_populate_record(s, jsonb_build_object("
-        " 'account_id', new))).*"
-        " FROM directory.servers AS s JOIN directory.accounts AS a ON a.id = s.account_id,"
-        " unnest($1::uuid[]) AS new WHERE a.name = $2",
-        ids,
-        name,
-    )

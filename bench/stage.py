@@ -122,3 +122,24 @@ async def reached(
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise NotInTime(f"{query} is {seen}, not {wanted}, after {within:g} s") from None
+
+
+async def multiply(connection: asyncpg.Connection, name: str, count: int, *, enabled: bool) -> None:
+    """More accounts with the login of this one."""
+    ids = [uuid4() for _ in range(count)]
+    await connection.execute(
+        "INSERT INTO directory.accounts SELECT (jsonb_populate_record(a, jsonb_build_object("
+        " 'id', new, 'name', a.name || '-' || new, 'enabled', $3::boolean))).*"
+        " FROM directory.accounts AS a, unnest($1::uuid[]) AS new WHERE a.name = $2",
+        ids,
+        name,
+        enabled,
+    )
+    await connection.execute(
+        "INSERT INTO directory.servers SELECT (jsonb_populate_record(s, jsonb_build_object("
+        " 'account_id', new))).*"
+        " FROM directory.servers AS s JOIN directory.accounts AS a ON a.id = s.account_id,"
+        " unnest($1::uuid[]) AS new WHERE a.name = $2",
+        ids,
+        name,
+    )

@@ -20,7 +20,7 @@ from deploy.local.operating import command
 MAILS = 1000
 ONE_BY_ONE = 100
 SERVICES = ("directory", "fetcher", "router", "sender", "ticketing")
-_TICKETS = (
+TICKETS = (
     "SELECT count(*) FROM ticketing.ticket JOIN ticketing.ticket_queue AS q ON ticket_queue = q.id"
     " WHERE q.name = $1"
 )
@@ -35,7 +35,7 @@ CREATE TRIGGER bench_ticket AFTER INSERT ON ticketing.ticket EXECUTE FUNCTION be
 
 async def rows(stage: Stage) -> list[Row]:
     """`end_to_end` and `latency`."""
-    many, single = _queue(stage), _queue(stage)
+    many, single = queue(stage), queue(stage)
     fill(stage, many, mixed(MAILS, 100, many.address))
     with serving(stage, *SERVICES):
         return [await _end_to_end(stage, many), *await _latency(stage, single)]
@@ -43,13 +43,13 @@ async def rows(stage: Stage) -> list[Row]:
 
 async def end_to_end(stage: Stage) -> Row:
     """`end_to_end` alone."""
-    person = _queue(stage)
+    person = queue(stage)
     fill(stage, person, mixed(MAILS, 100, person.address))
     with serving(stage, *SERVICES):
         return await _end_to_end(stage, person)
 
 
-def _queue(stage: Stage) -> Person:
+def queue(stage: Stage) -> Person:
     """An account whose mail, however old, is new to a ticket queue of its own.
 
     It acknowledges nothing: how fast mail is sent is another row's.
@@ -66,7 +66,7 @@ async def _end_to_end(stage: Stage, person: Person) -> Row:
     with measured(stage.pids(*SERVICES)) as used:
         await enable(connection, person)
         began = time.perf_counter()
-        await reached(connection, _TICKETS, MAILS, person.name)
+        await reached(connection, TICKETS, MAILS, person.name)
         lasted = time.perf_counter() - began
     await connection.close()
     return Row("end_to_end", MAILS / lasted, "mails/s", aim=Aim("ours", 400), cpu=used.each(MAILS))
