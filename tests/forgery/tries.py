@@ -68,7 +68,8 @@ def as_another(house: House, user: str) -> Iterator[Try]:
     """Under the name of one who may, by a key of his own: the broker refuses each."""
     (own, *_) = own_keys(house, user)
     for contract, key in forbidden(house, user):
-        for rightful in set(contract.publishers) - {ANYONE} or {"ticketing"}:
+        somebody = "sender" if user == "ticketing" else "ticketing"
+        for rightful in set(contract.publishers) - {ANYONE} or {somebody}:
             message = _message(user, contract, house.an_example(contract, key), user_id=rightful)
             message.headers["CC"] = [key]
             yield Try(f"{key} as {rightful}", contract.name, EXCHANGE, own, message)

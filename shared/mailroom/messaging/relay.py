@@ -52,7 +52,7 @@ WINDOW = 200
 POLL = 1.0
 """Seconds between looks for rows that nobody told of: what falls due, and lost notifications."""
 
-CONFIRMS_AT_LAST = 60.0
+CONFIRMS_AT_LAST = 30.0
 """Seconds: if a relay stands still for so long, others publish what it has claimed."""
 
 LONGEST_PAUSE = 4.0
