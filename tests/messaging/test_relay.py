@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -196,6 +197,19 @@ async def test_a_channel_that_was_closed_takes_nothing_and_blames_nothing(world:
             await relay_once(SHOP, resources, partial(publishing.publish, channel))
     (row,) = await world.rows(shop_messaging.outbox)
     assert (row.problem, row.attempts) == (None, 0)
+
+
+async def test_one_by_one_no_row_is_begun_when_time_is_up_and_the_others_stay_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a slow line two hundred, each alone, take longer than they may be claimed for."""
+    await world.place(*(OrderPlaced(number=number) for number in range(3)))
+    rows = await world.rows(shop_messaging.outbox)
+    monkeypatch.setattr(publishing, "monotonic", count(step=4).__next__)
+    async with connected(world) as (_, connection):
+        outcome = await publishing.publish_one_by_one(connection, rows, "shop", 10)
+    assert outcome == publishing.Outcome(confirmed=[row.id for row in rows[:2]])
+    assert (await world.ready(ORDERS))[0] == 2
 
 
 async def test_two_relays_publish_each_event_once(world: World) -> None:

@@ -7,6 +7,7 @@ a *problem* of its own, or is *open*: the broker's fault, to be tried again as i
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import cast
 
 from aio_pika.abc import AbstractChannel, AbstractConnection, DeliveryMode
@@ -72,9 +73,14 @@ async def publish(
 async def publish_one_by_one(
     connection: AbstractConnection, rows: Sequence[AnyRow], user: str, within: float
 ) -> Outcome:
-    """Publish rows each alone on its channel, so that the one that closes it is known."""
-    outcome = Outcome()
+    """Publish rows each alone on its channel, so that the one that closes it is known.
+
+    After `within` seconds no other is begun: whoever claimed them must not keep them for long.
+    """
+    outcome, began = Outcome(), monotonic()
     for row in rows:
+        if monotonic() - began > within:
+            return outcome
         channel = await open_channel(connection, within)
         task = asyncio.create_task(_publish(channel, row, user))
         try:

@@ -26,17 +26,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from mailroom import clock
 from mailroom.crashpoints import crashpoint
 from mailroom.database import may_idle
-from mailroom.messaging import outbox
+from mailroom.messaging import outbox, publishing
 from mailroom.messaging.addresses import broker_address
 from mailroom.messaging.failures import DatabaseAway, describe
 from mailroom.messaging.presence import begin
-from mailroom.messaging.publishing import (
-    CONFIRM_WITHIN,
-    Outcome,
-    open_channel,
-    publish,
-    publish_one_by_one,
-)
 from mailroom.messaging.stopping import end_if_cancelled, is_cancelled, leave, to_its_end
 from mailroom.messaging.tables import AnyRow
 from mailroom.service import Resources, Service
@@ -71,7 +64,7 @@ _WAITED_OUT = (
 )
 
 
-Publish = Callable[[Sequence[AnyRow], str, float], Awaitable[Outcome]]
+Publish = Callable[[Sequence[AnyRow], str, float], Awaitable[publishing.Outcome]]
 """Publishes rows as this user, within so many seconds."""
 
 
@@ -106,8 +99,9 @@ async def _relay_for_ever(
         end_if_cancelled()
         try:
             async with _connected(service, resources) as connection:
-                together = partial(publish, await open_channel(connection, CONFIRM_WITHIN))
-                alone = partial(publish_one_by_one, connection)
+                channel = await publishing.open_channel(connection, publishing.CONFIRM_WITHIN)
+                together = partial(publishing.publish, channel)
+                alone = partial(publishing.publish_one_by_one, connection)
                 await relay_once(service, resources, alone if one_by_one else together)
                 pause, one_by_one = 1.0, False
                 await _relay_while_connected(service, resources, together, woken)
@@ -128,14 +122,14 @@ async def _relay_for_ever(
 async def _relay_while_connected(
     service: Service[Any],
     resources: Resources[Any],
-    publish_: Publish,
+    publish: Publish,
     woken: asyncio.Event,
 ) -> None:
     while True:
         end_if_cancelled()
         woken.clear()
         # After less than a window nothing is due, or somebody tells of it.
-        while await to_its_end(relay_once(service, resources, publish_)) == WINDOW:
+        while await to_its_end(relay_once(service, resources, publish)) == WINDOW:
             end_if_cancelled()
         try:
             async with asyncio.timeout(POLL):
@@ -147,13 +141,14 @@ async def _relay_while_connected(
 async def relay_once(
     service: Service[Any],
     resources: Resources[Any],
-    publish_: Publish,
-    within: float = CONFIRM_WITHIN,
+    publish: Publish,
+    within: float = publishing.CONFIRM_WITHIN,
 ) -> int:
     """Claim, publish and move one window of due rows. Returns how many it were.
 
     Raises BrokerStalled, if not all was confirmed `within` seconds, and ChannelBroken; what was
-    confirmed has been moved then.
+    confirmed has been moved then. Raises ChannelInvalidStateError, AMQPError or OSError where there
+    is nothing to publish on.
     """
     tables, moment = resources.messaging, clock.now()
     async with begin(resources.engine) as tx:
@@ -164,7 +159,7 @@ async def relay_once(
         crashpoint("relay.claimed", service.name)
         await may_idle(tx, CONFIRMS_AT_LAST)
         once = {row.event_id: row for row in rows}
-        outcome = await publish_(list(once.values()), service.name, within)
+        outcome = await publish(list(once.values()), service.name, within)
         if outcome.confirmed:
             crashpoint("relay.published", service.name)
             await outbox.make_day(tx, tables, moment)
@@ -220,7 +215,7 @@ async def _until_gone(connection: asyncpg.Connection, channel: str, woken: async
     await gone.wait()
 
 
-def _tell(service: str, rows: Sequence[AnyRow], outcome: Outcome) -> None:
+def _tell(service: str, rows: Sequence[AnyRow], outcome: publishing.Outcome) -> None:
     by_id = {row.id: row for row in rows}
     for id_ in outcome.confirmed:
         RELAYED.labels(service, by_id[id_].type).inc()
