@@ -7,9 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from mailroom import directory
-from mailroom_directory import queries, store
 from tests.directory.conftest import As
-from tests.directory.test_views import NOON, stored
+from tests.directory.test_views import stored_with_a_publisher
 
 CHANGES = {
     "an account": "UPDATE directory.accounts SET display_name = 'Other'",
@@ -30,18 +29,9 @@ async def revision(as_: As) -> Any:
         return (await directory.snapshot(tx)).revision
 
 
-async def a_whole_directory(as_: As) -> None:
-    _, account = await stored(as_)
-    async with as_("directory") as tx:
-        erp = await queries.add(tx, "publisher", {"name": "erp"}, NOON)
-        await queries.link(
-            tx, store.publisher_accounts, {"publisher_id": erp}, "account_id", [account]
-        )
-
-
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_whatever_changes_what_a_view_shows_is_another_revision(as_: As, change: str) -> None:
-    await a_whole_directory(as_)
+    await stored_with_a_publisher(as_)
     before = await revision(as_)
     async with as_("directory") as tx:
         assert (await tx.execute(text(change))).rowcount > 0
@@ -51,7 +41,7 @@ async def test_whatever_changes_what_a_view_shows_is_another_revision(as_: As, c
 
 async def test_how_an_account_fares_is_no_other_revision(as_: As) -> None:
     """It is told all the time, and no view shows it."""
-    await a_whole_directory(as_)
+    await stored_with_a_publisher(as_)
     before = await revision(as_)
     async with as_("directory") as tx:
         await tx.execute(
@@ -64,7 +54,7 @@ async def test_how_an_account_fares_is_no_other_revision(as_: As) -> None:
 
 
 async def test_what_was_read_is_kept_until_it_changes_and_then_is_as_it_stands(as_: As) -> None:
-    await a_whole_directory(as_)
+    await stored_with_a_publisher(as_)
     async with as_("router") as tx:
         first = await directory.snapshot(tx)
         assert await directory.snapshot(tx) is first
@@ -80,7 +70,7 @@ async def test_what_was_read_is_kept_until_it_changes_and_then_is_as_it_stands(a
 
 
 async def test_a_transaction_that_changes_much_is_one_revision_and_costs_one_row(as_: As) -> None:
-    await a_whole_directory(as_)
+    await stored_with_a_publisher(as_)
     many = "INSERT INTO directory.folders SELECT id, 'Folder ' || n, 'other'"
     async with as_("directory") as tx:
         await tx.execute(text(f"{many} FROM directory.accounts, generate_series(1, 500) AS n"))
@@ -93,7 +83,7 @@ async def test_a_transaction_that_changes_much_is_one_revision_and_costs_one_row
 
 
 async def test_two_that_change_the_directory_at_once_do_not_wait_for_each_other(as_: As) -> None:
-    await a_whole_directory(as_)
+    await stored_with_a_publisher(as_)
     async with as_("directory") as one, as_("directory") as other, asyncio.timeout(10):
         await one.execute(text("UPDATE directory.accounts SET display_name = 'Other'"))
         await other.execute(text("UPDATE directory.mailboxes SET name = 'Other'"))

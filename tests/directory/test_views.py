@@ -67,6 +67,17 @@ async def stored(as_: As) -> tuple[UUID, UUID]:
     return mailbox, account
 
 
+async def stored_with_a_publisher(as_: As) -> UUID:
+    """As `stored`, and `erp`, which may send with the account."""
+    _, account = await stored(as_)
+    async with as_("directory") as tx:
+        erp = await queries.add(tx, "publisher", {"name": "erp"}, NOON)
+        await queries.link(
+            tx, store.publisher_accounts, {"publisher_id": erp}, "account_id", [account]
+        )
+    return account
+
+
 async def test_others_read_accounts_and_mailboxes_as_the_directory_stored_them(as_: As) -> None:
     mailbox, account = await stored(as_)
     async with as_("fetcher") as tx:
@@ -156,12 +167,7 @@ async def test_each_view_is_readable_by_exactly_who_needs_it_and_nothing_else_is
 
 
 async def test_a_publisher_may_send_with_the_accounts_the_directory_lists_for_it(as_: As) -> None:
-    _, account = await stored(as_)
-    async with as_("directory") as tx:
-        erp = await queries.add(tx, "publisher", {"name": "erp"}, NOON)
-        await queries.link(
-            tx, store.publisher_accounts, {"publisher_id": erp}, "account_id", [account]
-        )
+    account = await stored_with_a_publisher(as_)
     async with as_("sender") as tx:
         assert await directory.may_send(tx, "erp", account)
         assert not await directory.may_send(tx, "erp", uuid4())

@@ -71,6 +71,7 @@ async def between(host: str, port: int) -> AsyncIterator[Between]:
     finally:
         server.close()
         middle.cut()
+        # What was aborted is told that its connection is lost in the loop's next turn.
         await asyncio.sleep(0)
 
 

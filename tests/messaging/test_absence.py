@@ -245,17 +245,18 @@ async def test_a_handler_that_hangs_is_ended_and_its_event_put_off_while_others_
 
 async def test_work_that_ends_in_time_is_not_disturbed_by_the_cancellation_it_delays() -> None:
     done: list[str] = []
-    may_end = asyncio.Event()
+    begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
+        begun.set()
         await may_end.wait()
         done.append("work")
 
     task = asyncio.create_task(to_its_end(work(), within=5))
-    await asyncio.sleep(0)
+    await begun.wait()
     task.cancel()
-    await asyncio.sleep(0)
-    assert not task.done()
+    ended, _ = await asyncio.wait({task}, timeout=0.05)
+    assert not ended
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -263,8 +264,14 @@ async def test_work_that_ends_in_time_is_not_disturbed_by_the_cancellation_it_de
 
 
 async def test_work_that_does_not_end_in_time_is_cancelled_too() -> None:
-    task = asyncio.create_task(to_its_end(asyncio.Event().wait(), within=0.05))
-    await asyncio.sleep(0)
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(to_its_end(work(), within=0.05))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -274,14 +281,17 @@ async def test_work_that_does_not_end_in_time_is_cancelled_too() -> None:
 async def test_a_cancellation_that_a_library_swallows_still_ends_the_loop() -> None:
     """As `asyncio.wait_for` does before Python 3.12, when the result comes at the same moment."""
 
+    begun = asyncio.Event()
+
     async def loop() -> None:
         while True:
             end_if_cancelled()
+            begun.set()
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
 
     task = asyncio.create_task(loop())
-    await asyncio.sleep(0)
+    await begun.wait()
     task.cancel()
     async with asyncio.timeout(5):
         with pytest.raises(asyncio.CancelledError):

@@ -39,6 +39,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import TableValuedAlias
 
+from mailroom.arrays import rows_of
 from mailroom.imap.listing import Listed
 from mailroom.messaging.tables import messaging_tables
 from mailroom_fetcher.ledger import Arrival, ParkedMail, Place, arrival_id, retry_at
@@ -103,25 +104,24 @@ arrivals = Table(
 BYTES_LOST = "its bytes in the object store are lost"
 BROUGHT_AGAIN = "its bytes in the object store were lost, and brought again"
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
-_UIDS = func.unnest(bindparam("uids", type_=ARRAY(BigInteger))).table_valued("uid").render_derived()
-_HASHES = func.unnest(bindparam("hashes", type_=ARRAY(Text))).table_valued("hash").render_derived()
+# Built once: docs/decisions/statements-are-built-once.md.
+_UIDS, _HASHES = rows_of("uids", BigInteger), rows_of("hashes", Text)
 _UNKNOWN = (
-    select(_UIDS.c.uid)
+    select(_UIDS.c.value)
     .outerjoin(
         arrivals,
         and_(
             arrivals.c.folder == bindparam("of"),
             arrivals.c.uidvalidity == bindparam("under"),
-            arrivals.c.uid == _UIDS.c.uid,
+            arrivals.c.uid == _UIDS.c.value,
         ),
     )
     .where(arrivals.c.uid.is_(None))
-    .order_by(_UIDS.c.uid)
+    .order_by(_UIDS.c.value)
 )
 _SAME_BYTES = (
     select(arrivals.c.sha256, func.coalesce(arrivals.c.joins, arrivals.c.id).label("first"))
-    .join(_HASHES, arrivals.c.sha256 == _HASHES.c.hash)
+    .join(_HASHES, arrivals.c.sha256 == _HASHES.c.value)
     .where(arrivals.c.folder == bindparam("of"), arrivals.c.uidvalidity != bindparam("under"))
     .order_by(arrivals.c.received_at.desc())
 )

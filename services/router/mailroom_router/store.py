@@ -25,7 +25,6 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     delete,
-    func,
     select,
     text,
     update,
@@ -34,6 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import directory
+from mailroom.arrays import rows_of
 from mailroom.contracts import MailSent
 from mailroom.messaging.envelope import Received
 from mailroom.messaging.failures import ParkEvent
@@ -144,21 +144,19 @@ class AccountUnknown(ParkEvent):
         )
 
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it. Values to
-# join come as rows of an array, which PostgreSQL joins well even on fresh tables.
-_KEYS = func.unnest(bindparam("keys", type_=ARRAY(Text))).table_valued("key").render_derived()
-_IDS = func.unnest(bindparam("ids", type_=ARRAY(Uuid))).table_valued("id").render_derived()
+# Built once: docs/decisions/statements-are-built-once.md.
+_KEYS, _IDS = rows_of("keys", Text), rows_of("ids", Uuid)
 _RULES = select(*(column for column in rule.c if column.name != "changed_at")).order_by(
     rule.c.position, rule.c.name
 )
 _REGISTER = insert(fingerprint).on_conflict_do_nothing().returning(fingerprint.c.fingerprint)
 _REGISTERED = select(fingerprint.c.fingerprint, fingerprint.c.mail).join(
-    _KEYS, fingerprint.c.fingerprint == _KEYS.c.key
+    _KEYS, fingerprint.c.fingerprint == _KEYS.c.value
 )
 _PLACE = insert(placement).on_conflict_do_nothing().returning(placement.c.placement)
 _PLACED = (
     select(placement.c.placement, placement.c.direction, placement.c.spam)
-    .join(_IDS, placement.c.placement == _IDS.c.id)
+    .join(_IDS, placement.c.placement == _IDS.c.value)
     .order_by(placement.c.placement)
     .with_for_update(of=placement)
 )

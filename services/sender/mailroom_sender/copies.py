@@ -44,7 +44,7 @@ class Copy:
     created_at: datetime
 
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+# Built once: docs/decisions/statements-are-built-once.md.
 _DUE = (
     select(
         copies.c.mail,

@@ -50,7 +50,7 @@ class LeaseLost(Exception):
         super().__init__(f"lost the lease to {work} for account {account}")
 
 
-_FENCING = (
+_FENCE = (
     select(true())
     .where(
         leases.c.account == bindparam("account"),
@@ -111,7 +111,7 @@ async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> 
 async def fence(tx: AsyncConnection, lease: Lease) -> None:
     """Hold the lease until `tx` ends: nobody can take it before. Raises LeaseLost."""
     given = {"account": lease.account, "work": lease.work, "holder": lease.holder}
-    if not await tx.scalar(_FENCING, given) or lease.may_be_lost:
+    if not await tx.scalar(_FENCE, given) or lease.may_be_lost:
         raise LeaseLost(lease.account, lease.work)
 
 

@@ -20,13 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mailroom.arrays import rows_of
 from mailroom.contracts import MailSend, ObjectRef
 from mailroom_sender.outcomes import Reply, Target
 from mailroom_sender.requests import Key, Request
 from mailroom_sender.tables import attempts, cancellations, recipients, requests
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
-_MAILS = func.unnest(bindparam("mails", type_=ARRAY(Uuid))).table_valued("mail").render_derived()
+# Built once: docs/decisions/statements-are-built-once.md.
+_MAILS, _IDS = rows_of("mails", Uuid), rows_of("ids", Text)
 _KEYS = (
     func.unnest(bindparam("publishers", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text)))
     .table_valued("publisher", "idempotency_key")
@@ -46,13 +47,12 @@ _CANCELLED = select(cancellations.c.publisher, cancellations.c.idempotency_key).
     _KEYS, _of_key(cancellations)
 )
 _MESSAGE_IDS = select(requests.c.mail, requests.c.message_id).join(
-    _MAILS, requests.c.mail == _MAILS.c.mail
+    _MAILS, requests.c.mail == _MAILS.c.value
 )
 _BY_KEY = select(requests).join(_KEYS, _of_key(requests)).order_by(requests.c.mail)
-_ONE = select(requests).where(requests.c.mail == bindparam("this")).with_for_update()
-_BY_MAIL = select(requests).join(_MAILS, requests.c.mail == _MAILS.c.mail)
-_IDS = func.unnest(bindparam("ids", type_=ARRAY(Text))).table_valued("id").render_derived()
-_BY_MESSAGE_ID = select(requests).join(_IDS, requests.c.message_id == _IDS.c.id)
+_LOCKED = select(requests).where(requests.c.mail == bindparam("this")).with_for_update()
+_BY_MAIL = select(requests).join(_MAILS, requests.c.mail == _MAILS.c.value)
+_BY_MESSAGE_ID = select(requests).join(_IDS, requests.c.message_id == _IDS.c.value)
 _DUE = (
     select(requests)
     .where(requests.c.account == bindparam("of"), requests.c.due <= bindparam("now"))
@@ -61,7 +61,7 @@ _DUE = (
 )
 _RECIPIENTS = (
     select(recipients)
-    .join(_MAILS, recipients.c.mail == _MAILS.c.mail)
+    .join(_MAILS, recipients.c.mail == _MAILS.c.value)
     .order_by(recipients.c.mail, recipients.c.number)
 )
 
@@ -103,7 +103,7 @@ async def by_message_ids(tx: AsyncConnection, wanted: Collection[str]) -> dict[s
 
 async def get(tx: AsyncConnection, mail: UUID) -> Request | None:
     """One request, its row locked."""
-    found = await _load(tx, _ONE, this=mail)
+    found = await _load(tx, _LOCKED, this=mail)
     return found[0] if found else None
 
 

@@ -41,13 +41,13 @@ __all__ = ["messaging", "metadata"]
 
 
 _NAME = func.unnest(bindparam("names", type_=ARRAY(Text))).column_valued("name")
-_LOCKING = select(func.pg_advisory_xact_lock(func.hashtextextended(_NAME, 0)))
+_LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(_NAME, 0)))
 
 
 async def lock_keys(tx: AsyncConnection, keys: Iterable[Key]) -> None:
     """One transaction at a time for each key: a request and its cancellation come on two queues."""
     names = sorted({f"{publisher}\n{key}" for publisher, key in keys})
-    await tx.execute(_LOCKING, {"names": names})
+    await tx.execute(_LOCK, {"names": names})
 
 
 async def insert_requests(tx: AsyncConnection, accepted: Sequence[Request]) -> None:
@@ -104,7 +104,7 @@ async def insert_cancellations(tx: AsyncConnection, keys: Sequence[Key], now: da
         await tx.execute(upsert(cancellations).on_conflict_do_nothing(), rows)
 
 
-_BEGINNING = (
+_BEGIN = (
     update(requests)
     .where(
         requests.c.mail == bindparam("this"),
@@ -127,7 +127,7 @@ async def begin(
 
     It was cancelled, or somebody else has tried it, since `request` was read.
     """
-    begun = await tx.execute(_BEGINNING, {"this": request.mail, "tried": request.tries})
+    begun = await tx.execute(_BEGIN, {"this": request.mail, "tried": request.tries})
     if begun.rowcount != 1:
         return False
     await insert_attempt(tx, request, request.tries + 1, said, replica, now)
@@ -154,7 +154,7 @@ async def insert_attempt(
     await tx.execute(insert(attempts), row)
 
 
-_ATTEMPT = update(attempts).where(
+_END_ATTEMPT = update(attempts).where(
     attempts.c.mail == bindparam("this"), attempts.c.number == bindparam("nth")
 )
 
@@ -169,10 +169,10 @@ async def end_attempt(
     """Store how an attempt ended: outcome, code and reply."""
     outcome, code, reply = end
     ended = {"ended_at": now, "outcome": outcome, "code": code, "reply": reply}
-    await tx.execute(_ATTEMPT, {"this": request.mail, "nth": number, **ended})
+    await tx.execute(_END_ATTEMPT, {"this": request.mail, "nth": number, **ended})
 
 
-_REQUEST = update(requests).where(requests.c.mail == bindparam("this"))
+_UPDATE_REQUEST = update(requests).where(requests.c.mail == bindparam("this"))
 
 
 async def settle(
@@ -189,7 +189,7 @@ async def settle(
         "ended_at": now if over else None,
         **more,
     }
-    await tx.execute(_REQUEST, {"this": request.mail, **changed})
+    await tx.execute(_UPDATE_REQUEST, {"this": request.mail, **changed})
     await _store_targets(tx, request, verdict.targets)
     if verdict.tell_sent:
         await _copy_is_due(tx, request, now)
@@ -225,7 +225,7 @@ async def recent(tx: AsyncConnection, account: UUID, since: datetime, limit: int
     return sorted(times)
 
 
-_COPYING = upsert(copies).on_conflict_do_nothing()
+_INSERT_COPY = upsert(copies).on_conflict_do_nothing()
 
 
 async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> None:
@@ -236,10 +236,10 @@ async def _copy_is_due(tx: AsyncConnection, request: Request, now: datetime) -> 
         "due": now,
         "created_at": now,
     }
-    await tx.execute(_COPYING, row)
+    await tx.execute(_INSERT_COPY, row)
 
 
-_RECIPIENT = update(recipients).where(
+_UPDATE_RECIPIENT = update(recipients).where(
     recipients.c.mail == bindparam("this"), recipients.c.address == bindparam("of")
 )
 
@@ -251,7 +251,7 @@ async def _store_targets(tx: AsyncConnection, request: Request, targets: Sequenc
         if target != before
     ]
     if changed:
-        await tx.execute(_RECIPIENT, changed)
+        await tx.execute(_UPDATE_RECIPIENT, changed)
 
 
 def _request_row(request: Request) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import directory
+from mailroom.arrays import rows_of
 from mailroom.contracts import ObjectRef
 from mailroom_ticketing.acknowledging import WINDOW
 from mailroom_ticketing.known import Holder, Known, Ticket
@@ -40,18 +41,17 @@ from mailroom_ticketing.store import (
     request,
     ticket,
     ticket_queue,
-    wanted,
 )
 
 HOLDERS = 100
 """Mails looked at for one Message-ID, the oldest first: a scanner gives all its mails the same."""
 
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
-_LOCKS, _MAILS = wanted("locks", BigInteger), wanted("mails", Uuid)
-_KEYS, _PEOPLE = wanted("keys", LargeBinary), wanted("people", Text)
-_NUMBERS = wanted("numbers", BigInteger)
-_LOCKING = select(func.pg_advisory_xact_lock(_LOCKS.c.value)).select_from(_LOCKS)
+# Built once: docs/decisions/statements-are-built-once.md.
+_LOCKS, _MAILS = rows_of("locks", BigInteger), rows_of("mails", Uuid)
+_KEYS, _PEOPLE = rows_of("keys", LargeBinary), rows_of("people", Text)
+_NUMBERS = rows_of("numbers", BigInteger)
+_LOCK = select(func.pg_advisory_xact_lock(_LOCKS.c.value)).select_from(_LOCKS)
 _PLACED = (
     select(mail.c.mail, mail.c.ticket)
     .join(_MAILS, _MAILS.c.value == mail.c.mail)
@@ -109,7 +109,7 @@ async def load(
     Waits for any transaction that decides on one of the same Message-IDs, mails or customers.
     """
     # Statement by statement: only what is read after the lock was got sees what the other wrote.
-    await tx.execute(_LOCKING, {"locks": locks(mails)})
+    await tx.execute(_LOCK, {"locks": locks(mails)})
     ours = (await directory.snapshot(tx)).addresses
     known = Known(feeds=await feeds(tx), ours=ours)
     at = await _placed(tx, [each.id for each in mails])

@@ -39,16 +39,16 @@ def _unless_in_a_ticket(table: Table, key: str) -> Insert:
     )
 
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
-_NEW_TICKETS = insert(ticket).returning(ticket.c.number, sort_by_parameter_order=True)
-_TICKETS = update(ticket).where(ticket.c.number == bindparam("wanted"))
-_MAILS = _unless_in_a_ticket(mail, "mail").returning(mail.c.mail)
-_MESSAGE_IDS = (
+# Built once: docs/decisions/statements-are-built-once.md.
+_INSERT_TICKETS = insert(ticket).returning(ticket.c.number, sort_by_parameter_order=True)
+_UPDATE_TICKETS = update(ticket).where(ticket.c.number == bindparam("wanted"))
+_STORE_MAILS = _unless_in_a_ticket(mail, "mail").returning(mail.c.mail)
+_INSERT_MESSAGE_IDS = (
     insert(message_id).on_conflict_do_nothing().returning(message_id.c.key, message_id.c.position)
 )
-_PARTICIPANTS = insert(participant).on_conflict_do_nothing()
+_INSERT_PARTICIPANTS = insert(participant).on_conflict_do_nothing()
 # One that was noted comes again when it is no spam after all, or was sent to ourselves too.
-_PLACEMENTS = _unless_in_a_ticket(placement, "placement")
+_STORE_PLACEMENTS = _unless_in_a_ticket(placement, "placement")
 
 
 async def record(
@@ -66,13 +66,13 @@ async def record(
 async def _store_tickets(tx: AsyncConnection, known: Known) -> None:
     if known.new_tickets:
         rows = [_ticket_row(each) for each in known.new_tickets]
-        numbered = await tx.execute(_NEW_TICKETS, rows)
+        numbered = await tx.execute(_INSERT_TICKETS, rows)
         for each, number in zip(known.new_tickets, numbered.scalars(), strict=True):
             each.number = number
     changed = [each for number, each in sorted(known.tickets.items()) if each.changed]
     if changed:
         rows = [{**_ticket_row(each), "wanted": each.number} for each in changed]
-        await tx.execute(_TICKETS, rows)
+        await tx.execute(_UPDATE_TICKETS, rows)
 
 
 def _ticket_row(each: Ticket) -> dict[str, Any]:
@@ -98,7 +98,7 @@ async def _store_mails(tx: AsyncConnection, decisions: Sequence[Decision], now: 
     rows = {one.mail.id: _mail_row(one, now) for one in kept if one.rule != "spam"}
     if not rows:
         return
-    written = await tx.execute(_MAILS, [rows[each] for each in sorted(rows)])
+    written = await tx.execute(_STORE_MAILS, [rows[each] for each in sorted(rows)])
     if lost := rows.keys() - set(written.scalars()):
         raise DecidedElsewhere(lost)
 
@@ -135,7 +135,7 @@ async def _store_message_ids(tx: AsyncConnection, known: Known) -> None:
     rows = [
         vars(each) for each in sorted(known.new_ids, key=lambda each: (each.key, each.position))
     ]
-    written = await tx.execute(_MESSAGE_IDS, rows)
+    written = await tx.execute(_INSERT_MESSAGE_IDS, rows)
     stored = {(row.key, row.position) for row in written}
     if lost := {each.mail for each in known.new_ids if (each.key, each.position) not in stored}:
         raise DecidedElsewhere(lost)
@@ -149,7 +149,7 @@ async def _store_participants(tx: AsyncConnection, known: Known) -> None:
         for address in sorted(each.newcomers)
     ]
     if rows:
-        await tx.execute(_PARTICIPANTS, rows)
+        await tx.execute(_INSERT_PARTICIPANTS, rows)
 
 
 async def _store_suggestions(
@@ -178,7 +178,7 @@ async def _store_placements(
             rows[each.placement.id] = _placement_row(each, each.placement, now)
     if not rows:
         return
-    await tx.execute(_PLACEMENTS, [rows[each] for each in sorted(rows)])
+    await tx.execute(_STORE_PLACEMENTS, [rows[each] for each in sorted(rows)])
 
 
 def _placement_row(decision: Decision, placed: Placement, now: datetime) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    bindparam,
     delete,
     func,
     select,
@@ -37,10 +36,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.selectable import NamedFromClause
-from sqlalchemy.types import TypeEngine
 
 from mailroom import directory
+from mailroom.arrays import rows_of
 from mailroom.contracts import Address, MailSend, MailSent
 from mailroom.messaging.envelope import Received
 from mailroom.messaging.tables import messaging_tables
@@ -196,15 +194,8 @@ outcome = Table(
 )
 
 
-def wanted(name: str, of: type[TypeEngine[Any]]) -> NamedFromClause:
-    """The parameter `name`, a list, as rows of `value` to join: PostgreSQL plans `= ANY(…)` badly
-    on tables that were empty."""
-    values = func.unnest(bindparam(name, type_=ARRAY(of)))
-    return values.table_valued("value", name=f"wanted_{name}").render_derived()
-
-
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
-_KEYS = wanted("keys", Text)
+# Built once: docs/decisions/statements-are-built-once.md.
+_KEYS = rows_of("keys", Text)
 _ASKED_AT = select(request.c.idempotency_key, request.c.requested_at).join(
     _KEYS, _KEYS.c.value == request.c.idempotency_key
 )

@@ -97,7 +97,7 @@ PUBLISHERS = table(
 )
 
 
-# Each is built once: to build one takes SQLAlchemy longer than PostgreSQL to answer it.
+# Built once: docs/decisions/statements-are-built-once.md.
 _ACCOUNTS = select(ACCOUNTS).order_by(ACCOUNTS.c.name)
 _IMAP, _SMTP = CREDENTIALS.alias("imap"), CREDENTIALS.alias("smtp")
 _WITH_PASSWORDS = (

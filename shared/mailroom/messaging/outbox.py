@@ -11,7 +11,6 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     DateTime,
     Insert,
@@ -30,6 +29,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock
+from mailroom.arrays import rows_of
 from mailroom.messaging.admission import Delivery, Origin, retry_headers
 from mailroom.messaging.consumed import KEPT_BEYOND_RETENTION
 from mailroom.messaging.envelope import Outgoing
@@ -151,11 +151,10 @@ async def move_to_sent(
 def _moving(tables: MessagingTables) -> Insert:
     """Built once: building it takes longer than executing it."""
     outbox, sent = tables.outbox, tables.outbox_sent
-    ids = bindparam("ids", type_=ARRAY(BigInteger))
+    confirmed = rows_of("ids", BigInteger)
     moment = bindparam("moment", type_=DateTime(timezone=True))
-    confirmed = func.unnest(ids).table_valued("id").render_derived()
     columns = [outbox.c[column.name] for column in sent.c if column.name != "sent_at"]
-    gone = delete(outbox).where(outbox.c.id == confirmed.c.id).returning(*columns).cte("gone")
+    gone = delete(outbox).where(outbox.c.id == confirmed.c.value).returning(*columns).cte("gone")
     return insert(sent).from_select([*gone.c.keys(), "sent_at"], select(gone, moment))
 
 
