@@ -129,7 +129,7 @@ async def accounts(tx: AsyncConnection) -> list[Account]:
 
 
 async def accounts_with_passwords(tx: AsyncConnection) -> list[Account]:
-    """All accounts, disabled ones too, by name; only for roles that may unseal."""
+    """As `accounts`, with sealed passwords. Raises ProgrammingError for who may not unseal."""
     return [_account(row) for row in (await tx.execute(_WITH_PASSWORDS)).mappings()]
 
 
@@ -141,7 +141,7 @@ async def account(tx: AsyncConnection, name_or_id: str) -> Account | None:
 
 
 async def account_with_passwords(tx: AsyncConnection, id_: UUID) -> Account | None:
-    """The account of this id; only for roles that may unseal."""
+    """The account of this id, with sealed passwords. Raises as `accounts_with_passwords` does."""
     row = (await tx.execute(_ONE_WITH_PASSWORDS, {"wanted": id_})).mappings().one_or_none()
     return _account(row) if row else None
 
