@@ -270,6 +270,8 @@ class Office:
         """The copy, if so many tries to file it have failed."""
         copy = await self.copy(key)
         assert (copy["tries"], bool(copy["problem"])) == (times, True), copy
+        # A try counts from its beginning, and it is put off when it has ended.
+        assert copy["due"] is None or copy["due"] > self.now(), copy
         return copy
 
     async def copy_is(self, key: str, state: str) -> dict[str, Any]:

@@ -115,8 +115,8 @@ async def _append_all(
         except (imap.ImapFailure, NoLogin) as failed:
             # It would meet the others too.
             log.warning("server_unreachable", account=account.name, problem=str(failed))
-            await _put_off(resources, batch[number:], str(failed))
             await _rest(resources, lease, link, failed)
+            await _put_off(resources, batch[number:], str(failed))
             return
         except Exception as failed:
             if database_is_away(failed):
