@@ -79,6 +79,8 @@ def engine(
         pool_size=connections,
         max_overflow=0,
         pool_timeout=30,
+        # By default in turn: all that were ever open would come to keep a hundred statements each.
+        pool_use_lifo=True,
         # By default an error's text, and so the log, has the statement's values: a mail's words.
         hide_parameters=True,
         connect_args={"timeout": 10, "server_settings": server_settings},

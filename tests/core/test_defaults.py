@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from pydantic_core import Url
 from sqlalchemy import Connection, column, make_url, select, table, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from mailroom.database import engine
 from tests.installation import OWNER, Database, service_names
@@ -61,6 +61,27 @@ async def test_no_service_takes_more_connections_than_it_was_given(database: Dat
     most = [each.pool.size() + each.pool._max_overflow for each in (by_default, ours)]  # type: ignore[attr-defined]
     await ours.dispose()
     assert most == [13, 3]
+
+
+async def test_as_few_connections_work_as_there_is_work_for(database: Database) -> None:
+    """Default overridden: SQLAlchemy hands connections out in turn. Each that was open once would
+    prepare all statements for itself, and a service's memory grow for days."""
+    url = make_url(database.url(OWNER)).set(drivername="postgresql+asyncpg")
+    workers = []
+    by_default = create_async_engine(url, pool_size=5)
+    for connections in (by_default, engine(Url(database.url(OWNER)), "test", connections=5)):
+        opened = [await connections.connect() for _ in range(5)]
+        for each in opened:
+            await each.close()
+        worked = {await _backend(connections) for _ in range(20)}
+        workers.append(len(worked))
+        await connections.dispose()
+    assert workers == [5, 1]
+
+
+async def _backend(connections: AsyncEngine) -> int:
+    async with connections.connect() as tx:
+        return int(await tx.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
 async def test_a_column_added_meanwhile_disturbs_no_statement_that_is_prepared(
