@@ -115,11 +115,19 @@ def main() -> None:
     except settings.SettingsRefused as refusal:
         _end(str(refusal), 2)
     except DBAPIError as failed:
-        _end(f"database: {failed.orig}", 1)
+        _end(f"database: {failed.orig}{_remedy_of(failed)}", 1)
     except ConnectionError as failed:
         _end(f"{failed}: is the server running, and its URL in the environment right?", 1)
+    except TimeoutError as failed:
+        _end(f"{failed or 'no answer in time'}: is the server running, and its URL right?", 1)
     except OSError as failed:
         _end(str(failed), 1)
+
+
+def _remedy_of(failed: DBAPIError) -> str:
+    unprepared = ("42P01", "3F000")  # undefined_table, invalid_schema_name
+    is_unprepared = getattr(failed.orig, "sqlstate", "") in unprepared
+    return ": run `mailroom migrate`" if is_unprepared else ""
 
 
 def _end(line: str, code: int) -> None:

@@ -17,6 +17,8 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import Gauge, make_wsgi_app
 
+from mailroom.settings import SettingsRefused
+
 TASKS = Gauge("mailroom_tasks", "asyncio tasks of this process: if they only grow, they leak")
 
 STUCK_AFTER = 30.0
@@ -73,10 +75,17 @@ def _application(health: Health) -> Callable[[WSGIEnvironment, StartResponse], I
 
 @contextmanager
 def serving(address: str, health: Health) -> Iterator[tuple[str, int]]:
-    """Serve on `host:port` until the end; yields the address taken. Raises OSError if it is not
-    to be had."""
+    """Serve on `host:port` until the end; yields the address taken.
+
+    Raises SettingsRefused if it is not to be had.
+    """
     host, _, port = address.rpartition(":")
-    server = make_server(host, int(port), _application(health), _Server, _Quiet)
+    try:
+        server = make_server(host, int(port), _application(health), _Server, _Quiet)
+    except (OSError, OverflowError) as failed:
+        why = getattr(failed, "strerror", None) or failed
+        remedy = "give each process a host:port of its own; port 0 takes a free one"
+        raise SettingsRefused(f"MAILROOM_HTTP is {address!r}: {why}; {remedy}") from None
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="http", daemon=True)
     thread.start()
     try:

@@ -1,9 +1,12 @@
 """`mailroom migrate`."""
 
 import click
+from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import InvalidFrameError
 
 from mailroom import migrations, settings
-from mailroom.cli import refuse, run
+from mailroom.cli import Refusal, refuse, run
+from mailroom.messaging.addresses import vhost_refused
 from mailroom.service import named
 
 
@@ -20,6 +23,11 @@ def migrate_command() -> None:
     except migrations.DatabaseNewer as newer:
         remedy = "a newer version migrated it: run that one's `mailroom migrate` and services"
         raise refuse("schema", f"{newer.schema} {newer.revision}", remedy) from None
+    except InvalidFrameError:
+        raise Refusal(vhost_refused(owner.broker_url)) from None
+    except AMQPError as refused:
+        # Mostly a queue or an exchange that is there, and another than we would make.
+        raise Refusal(f"RabbitMQ: {refused}: remove what was made otherwise") from None
     click.echo(f"migrated: {', '.join(service.name for service in services)}")
 
 

@@ -87,8 +87,6 @@ class ObjectStore:
 def open_store(location: str) -> ObjectStore:
     """The store at a path or `file://` URL; its folder is made if missing."""
     root = Path(location.removeprefix("file://"))
-    if "://" in str(location) and not location.startswith("file://"):
-        raise ValueError(f"object store {location!r}: give the path of a folder, or file:///path")
     new = root / "new"
     new.mkdir(parents=True, exist_ok=True)
     _clear(new)

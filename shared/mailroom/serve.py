@@ -23,6 +23,7 @@ from sqlalchemy import func, select
 
 from mailroom import database, ending, http, memory, settings
 from mailroom.messaging import consume
+from mailroom.messaging.addresses import vhost_refused
 from mailroom.messaging.failures import database_is_away
 from mailroom.messaging.stopping import end_if_cancelled, leave
 from mailroom.objects import open_store
@@ -44,8 +45,27 @@ class _Running:
     broker: RabbitBroker
 
 
-def _prepare(service: Service[Any], common: settings.CommonSettings) -> _Running:
-    own = settings.load(service.settings)
+def _load(
+    services: Sequence[Service[Any]],
+) -> tuple[settings.CommonSettings, list[settings.ServiceSettings]]:
+    """All settings, and what they name read. Raises SettingsRefused with every fault at once."""
+    loaded: list[Any] = []
+    faults: list[str] = []
+    models: list[type[Any]] = [settings.CommonSettings, *(one.settings for one in services)]
+    for model in models:
+        try:
+            loaded.append(settings.load(model))
+            loaded[-1].read_files()
+        except settings.SettingsRefused as refused:
+            faults.append(str(refused))
+    if faults:
+        raise settings.SettingsRefused("; ".join(faults))
+    return loaded[0], loaded[1:]
+
+
+def _prepare(
+    service: Service[Any], common: settings.CommonSettings, own: settings.ServiceSettings
+) -> _Running:
     resources = Resources(
         common=common,
         settings=own,
@@ -62,10 +82,10 @@ async def run(services: Sequence[Service[Any]]) -> None:
 
     Raises SettingsRefused before anything has started.
     """
-    common = settings.load(settings.CommonSettings)
+    common, own = _load(services)
     configure_logs(common.log_level, common.log_format)
     memory.give_back_soon()
-    parts = [_prepare(service, common) for service in services]
+    parts = [_prepare(service, common, each) for service, each in zip(services, own, strict=True)]
     # It stays for good: a full collection that looks through it takes a tenth of a second.
     gc.freeze()
     health = http.Health(not_ready={"process": "starting"})
@@ -162,9 +182,7 @@ async def _broker_fault(part: _Running) -> str:
     except aio_pika.exceptions.ChannelNotFoundEntity as missing:
         return f"{missing}: run `mailroom migrate`"
     except InvalidFrameError:
-        # All that aiormq has to say when RabbitMQ does not open the vhost.
-        vhost = (url.path or "/")[1:] or "/"
-        return f"RabbitMQ refuses vhost {vhost!r}: import what `mailroom topology` prints"
+        return vhost_refused(url)
     except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as failed:
         return str(failed) or type(failed).__name__
     return ""

@@ -8,9 +8,11 @@ import os
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, SecretStr, UrlConstraints, ValidationError
+from pydantic import Field, SecretStr, UrlConstraints, ValidationError, field_validator
 from pydantic_core import ErrorDetails, Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mailroom import tls
 
 DatabaseUrl = Annotated[Url, UrlConstraints(allowed_schemes=["postgresql"])]
 BrokerUrl = Annotated[Url, UrlConstraints(allowed_schemes=["amqp", "amqps"])]
@@ -21,9 +23,12 @@ class CommonSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MAILROOM_", extra="ignore")
 
-    objects: str = Field(description="object store: a folder's path or file:// URL; required")
+    objects: str = Field(
+        min_length=1, description="object store: a folder's path or file:// URL; required"
+    )
     tls_ca_file: Path | None = Field(
-        default=None, description="PEM file of certificate authorities trusted beside the system's"
+        default=None,
+        description="PEM file of certificate authorities of mail servers, beside the system's",
     )
     http: str = Field(
         default="127.0.0.1:0",
@@ -38,6 +43,20 @@ class CommonSettings(BaseSettings):
         pattern="^(json|text)$",
         description="one JSON object a line, or text for a person's terminal",
     )
+
+    @field_validator("objects")
+    @classmethod
+    def _is_a_folder(cls, location: str) -> str:
+        if "://" in location and not location.startswith("file://"):
+            raise ValueError("give the path of a folder, or file:///path")
+        return location
+
+    def read_files(self) -> None:
+        """Read what settings name, once, before anything starts. Raises SettingsRefused."""
+        try:
+            tls.client_context(self.tls_ca_file)
+        except tls.AuthoritiesUnreadable as refused:
+            raise SettingsRefused(str(refused)) from None
 
 
 class ServiceSettings(BaseSettings):
@@ -62,6 +81,13 @@ class ServiceSettings(BaseSettings):
         le=60,
         description="days that published events are kept for replay",
     )
+
+    def read_files(self) -> None:
+        """Read what settings name, once, before anything starts. Raises SettingsRefused.
+
+        For a service whose settings name files to say how. A command that needs none of them needs
+        no right to read them, so it is not asked whenever settings are loaded.
+        """
 
 
 class OwnerSettings(BaseSettings):

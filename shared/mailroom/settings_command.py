@@ -18,8 +18,8 @@ from mailroom.settings import CommonSettings, OwnerSettings, ServiceSettings
 _INTRODUCTION = """\
 # Settings
 
-Settings are environment variables, read once at start. What is wrong with them is told all at once,
-before anything starts: variable, value, remedy; exit code 2.
+Settings are environment variables, read once at start. What is wrong with them, or with a file that
+they name, is told all at once, before anything starts: variable, value, remedy; exit code 2.
 
 This page is made from the code: `mailroom settings > docs/settings.md`."""
 

@@ -1,16 +1,21 @@
 """A person's mistake: one line on standard error with its remedy, exit code 2, no traceback."""
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import asyncpg
 import click
 import pytest
 from click.testing import CliRunner
 
 from mailroom import cli
+from mailroom_directory import keys
+from tests.installation import Database
 
 
 def mailroom(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -52,6 +57,79 @@ def test_a_database_that_does_not_answer_is_told_without_a_traceback(tmp_path: P
     assert done.returncode == 1
     assert "('127.0.0.1', 1): is the server running" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def serving_fetcher(tmp_path: Path) -> dict[str, str]:
+    """What `mailroom serve fetcher` needs; nothing of it is asked before the settings are right."""
+    made = keys.make(tmp_path / "keys")
+    return {
+        "MAILROOM_OBJECTS": str(tmp_path / "objects"),
+        "MAILROOM_FETCHER_DATABASE_URL": "postgresql://mailroom_fetcher:x@127.0.0.1:1/mailroom",
+        "MAILROOM_FETCHER_BROKER_URL": "amqp://fetcher:x@127.0.0.1:1/mailroom",
+        "MAILROOM_FETCHER_UNSEAL_KEYS_FILE": str(made.private),
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MAILROOM_FETCHER_UNSEAL_KEYS_FILE", "/nowhere", "key file /nowhere: No such file"),
+        ("MAILROOM_TLS_CA_FILE", "/nowhere", "name a PEM file of certificates"),
+        ("MAILROOM_OBJECTS", "s3://bucket", "give the path of a folder, or file:///path"),
+        ("MAILROOM_OBJECTS", "", "at least 1 character"),
+        ("MAILROOM_HTTP", "127.0.0.1:99999", "give each process a host:port of its own"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_ends_it_before_anything_starts(
+    serving_fetcher: dict[str, str], variable: str, value: str, said: str
+) -> None:
+    done = mailroom("serve", "fetcher", **{**serving_fetcher, variable: value})
+    assert done.returncode == 2
+    assert variable in done.stderr
+    assert said in done.stderr
+
+
+def test_files_and_variables_of_all_services_are_told_at_once(
+    serving_fetcher: dict[str, str],
+) -> None:
+    wrong = {"MAILROOM_FETCHER_UNSEAL_KEYS_FILE": "/nowhere", "MAILROOM_TLS_CA_FILE": "/nothing"}
+    done = mailroom("serve", "fetcher", "router", **{**serving_fetcher, **wrong})
+    assert "/nowhere" in done.stderr
+    assert "/nothing" in done.stderr
+    assert "MAILROOM_ROUTER_DATABASE_URL is not set" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_another_process_has_is_told(serving_fetcher: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = mailroom("serve", "fetcher", **{**serving_fetcher, "MAILROOM_HTTP": address})
+    assert done.returncode == 2
+    assert f"MAILROOM_HTTP is '{address}': Address already in use" in done.stderr
+
+
+def test_a_database_that_is_not_prepared_is_told_with_what_prepares_it(
+    database: Database,
+) -> None:
+    url = database.url("ticketing")
+    asyncio.run(_drop_schema(database))
+    done = mailroom(
+        "ticket",
+        "list",
+        MAILROOM_TICKETING_DATABASE_URL=url,
+        MAILROOM_TICKETING_BROKER_URL="amqp://ticketing:x@127.0.0.1:1/mailroom",
+        # Which it does not read: nothing is signed.
+        MAILROOM_TICKETING_TAG_KEYS_FILE="/nowhere",
+    )
+    assert done.returncode == 1
+    assert "run `mailroom migrate`" in done.stderr
+
+
+async def _drop_schema(database: Database) -> None:
+    superuser = await asyncpg.connect(database.superuser_url)
+    await superuser.execute("DROP SCHEMA ticketing CASCADE")
+    await superuser.close()
 
 
 def test_garbage_is_collected_once_the_command_is_loaded() -> None:

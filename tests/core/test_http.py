@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 
 from mailroom.http import STUCK_AFTER, Health, beat, serving
+from mailroom.settings import SettingsRefused
 from tests.waiting import until
 
 
@@ -49,7 +50,7 @@ def test_metrics_are_served_and_other_paths_are_not() -> None:
 def test_a_taken_port_is_an_error_at_start() -> None:
     with (
         serving("127.0.0.1:0", Health()) as (_, port),
-        pytest.raises(OSError, match="in use"),
+        pytest.raises(SettingsRefused, match="in use; give each process"),
         serving(f"127.0.0.1:{port}", Health()),
     ):
         pass

@@ -179,8 +179,3 @@ async def test_a_fault_says_which_object_so_that_it_can_be_asked_for_again(tmp_p
     with pytest.raises(ObjectFault) as raised:
         await get(open_store(str(tmp_path)), "0" * 64)
     assert raised.value.sha256 == "0" * 64
-
-
-def test_a_store_of_another_kind_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="s3://bucket"):
-        open_store("s3://bucket")

@@ -160,6 +160,30 @@ async def test_an_idle_account_is_fetched_at_once_too(office: Office, middle: Be
         await brought(office, 1, within=3)
 
 
+@pytest.mark.parametrize("idle", [False, True])
+async def test_who_waits_for_a_calendar_shows_life_all_the_same(
+    office: Office,
+    clock_offset: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    idle: bool,
+) -> None:
+    monkeypatch.setattr("mailroom_fetcher.account.SIGN_OF_LIFE", 0.2)
+    in_months = f"0 0 1 {(clock.now() + timedelta(days=62)).month} *"
+    account = await add_account(office, "service", idle=idle, calendar=in_months)
+
+    async def told(times: int) -> bool:
+        return len(await observed(office, account)) == times
+
+    async with replica(office):
+        await until(lambda: told(1))
+        clock_offset(3601)
+        await until(lambda: told(2))
+    first, second = await observed(office, account)
+    assert (first.state, second.state) == ("ok", "ok")
+    assert second.observed_at > first.observed_at
+
+
 async def test_a_calendar_says_when_to_look(office: Office) -> None:
     minute = (clock.now() + timedelta(minutes=10)).minute
     account = await add_account(office, "service", calendar=f"{minute} * * * *")

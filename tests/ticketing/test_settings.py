@@ -39,7 +39,7 @@ def test_a_ring_that_cannot_be_used_is_refused_with_the_variables_name(
         file.write_text(content)
     environment.setenv("MAILROOM_TICKETING_TAG_KEYS_FILE", str(file))
     with pytest.raises(SettingsRefused, match="MAILROOM_TICKETING_TAG_KEYS_FILE") as refused:
-        load(TicketingSettings)
+        load(TicketingSettings).read_files()
     assert said in str(refused.value)
 
 

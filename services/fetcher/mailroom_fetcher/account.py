@@ -7,6 +7,7 @@ a person's words and tried again, later and later; a kept connection that died i
 import asyncio
 import random
 import ssl
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,8 @@ CONNECTING = 20
 """Connections to one server that are being made at a time: two thousand at once would time out."""
 KEEP_OPEN = 300.0
 """Seconds: a connection is kept for the next look if that is not later."""
+SIGN_OF_LIFE = 1500.0
+"""Seconds at most to wait in silence, where a calendar or a long interval has nothing looked at."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ async def attend(shared: Shared, account: Account, wake: asyncio.Event) -> None:
             if not database_is_away(fault) and not isinstance(fault, leases.LeaseLost):
                 await report(here, f"not the server's fault, see the log: {describe(fault)}")
             raise
-        await _sleep(pause, wake)
+        await _rest(here, pause)
 
 
 async def _failed(here: Attendance, problem: Exception) -> float:
@@ -107,6 +110,20 @@ async def _failed(here: Attendance, problem: Exception) -> float:
     if here.failures > 1 or not lost:
         await report(here, str(problem))
     return pause
+
+
+async def _rest(here: Attendance, seconds: float) -> None:
+    """Until then, or until somebody wants it fetched; a calendar's night is no silence."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0 and not here.wake.is_set():
+        await _sleep(min(left, SIGN_OF_LIFE), here.wake)
+        await _show_life(here)
+
+
+async def _show_life(here: Attendance) -> None:
+    """Tell once an hour that the account is attended to, as it fared when last looked at."""
+    if here.standing is not None:
+        await report(here, here.standing.problem)
 
 
 async def _sleep(seconds: float, wake: asyncio.Event) -> None:
@@ -258,4 +275,6 @@ async def _idle(
         seconds = (due - clock.now()).total_seconds()
         if seconds <= 0:
             return
-        news = await imap.idle(connection, seconds, heartbeat(here.account.interval), here.wake)
+        within = min(seconds, SIGN_OF_LIFE)
+        news = await imap.idle(connection, within, heartbeat(here.account.interval), here.wake)
+        await _show_life(here)

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from mailroom.settings import ServiceSettings
+from mailroom import directory
+from mailroom.settings import ServiceSettings, SettingsRefused
 
 
 class FetcherSettings(ServiceSettings):
@@ -38,3 +39,10 @@ class FetcherSettings(ServiceSettings):
         le=4096,
         description="MB of mail bodies that all accounts together hold in memory at a time",
     )
+
+    def read_files(self) -> None:
+        """The keys. Raises SettingsRefused."""
+        try:
+            directory.load_keys(self.unseal_keys_file)
+        except directory.KeyFileRefused as refused:
+            raise SettingsRefused(f"MAILROOM_FETCHER_UNSEAL_KEYS_FILE: {refused}") from None

@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from mailroom.settings import ServiceSettings
+from mailroom import directory
+from mailroom.settings import ServiceSettings, SettingsRefused
 
 
 class SenderSettings(ServiceSettings):
@@ -81,6 +82,13 @@ class SenderSettings(ServiceSettings):
         if poll > info.data.get("lease_seconds", poll) / 2:
             raise ValueError("must be at most half of MAILROOM_SENDER_LEASE_SECONDS")
         return poll
+
+    def read_files(self) -> None:
+        """The keys. Raises SettingsRefused."""
+        try:
+            directory.load_keys(self.unseal_keys_file)
+        except directory.KeyFileRefused as refused:
+            raise SettingsRefused(f"MAILROOM_SENDER_UNSEAL_KEYS_FILE: {refused}") from None
 
     @property
     def pauses(self) -> tuple[timedelta, ...]:

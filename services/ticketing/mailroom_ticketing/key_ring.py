@@ -11,7 +11,7 @@ from mailroom_ticketing.tags import Ring
 _SHORTEST_KEY = 16  # bytes
 
 
-class TagKeysRefused(ValueError):
+class TagKeysRefused(Exception):
     """The key ring's file cannot be used; says which line, and the remedy."""
 
 

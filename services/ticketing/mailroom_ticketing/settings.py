@@ -3,11 +3,11 @@
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from mailroom.settings import ServiceSettings
-from mailroom_ticketing.key_ring import read_ring
+from mailroom.settings import ServiceSettings, SettingsRefused
+from mailroom_ticketing.key_ring import TagKeysRefused, read_ring
 from mailroom_ticketing.tags import Ring
 
 
@@ -26,13 +26,18 @@ class TicketingSettings(ServiceSettings):
         description="this installation's name, covered by each tag's MAC; never change it",
     )
 
-    @field_validator("tag_keys_file")
-    @classmethod
-    def _readable(cls, path: Path) -> Path:
-        read_ring(path, "")
-        return path
+    def read_files(self) -> None:
+        """The key ring. Raises SettingsRefused."""
+        _ = self.ring
 
     @cached_property
     def ring(self) -> Ring:
-        """The key ring, as it was at start: a new key is used after a restart."""
-        return read_ring(self.tag_keys_file, self.installation)
+        """The key ring, as it was at start: a new key is used after a restart.
+
+        Raises SettingsRefused.
+        """
+        try:
+            return read_ring(self.tag_keys_file, self.installation)
+        except TagKeysRefused as refused:
+            variable = f"MAILROOM_TICKETING_TAG_KEYS_FILE is {str(self.tag_keys_file)!r}"
+            raise SettingsRefused(f"{variable}: {refused}") from None

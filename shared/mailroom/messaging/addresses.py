@@ -1,5 +1,6 @@
 """How a service's connections reach RabbitMQ, and what they are called there."""
 
+from pydantic_core import Url
 from yarl import URL
 
 from mailroom.settings import ServiceSettings, SettingsRefused
@@ -15,6 +16,12 @@ def broker_address(settings: ServiceSettings, purpose: str) -> str:
     """The broker URL with a heartbeat, and with the name that RabbitMQ shows for the connection."""
     url = URL(str(settings.broker_url))
     return str(url.update_query({"heartbeat": HEARTBEAT, **url.query, "name": purpose}))
+
+
+def vhost_refused(url: Url) -> str:
+    """What to tell of aiormq's InvalidFrameError: all it says when RabbitMQ opens no vhost."""
+    vhost = (url.path or "/")[1:] or "/"
+    return f"RabbitMQ refuses vhost {vhost!r}: import what `mailroom topology` prints"
 
 
 def check_user(service: str, settings: ServiceSettings) -> None:
