@@ -14,6 +14,7 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from pathlib import Path
 from uuid import uuid4
@@ -207,6 +208,7 @@ async def put(store: ObjectStore, data: bytes) -> ObjectRef:
 
 async def put_stream(store: ObjectStore, pieces: AsyncIterable[bytes]) -> ObjectRef:
     """Store what `pieces` yields, one piece in memory at a time; nothing is kept if it raises."""
+    in_thread = partial(asyncio.get_running_loop().run_in_executor, store.threads)
     digest, size = hashlib.sha256(), 0
     handle, name = tempfile.mkstemp(dir=store.root / "new")
     try:
@@ -214,14 +216,14 @@ async def put_stream(store: ObjectStore, pieces: AsyncIterable[bytes]) -> Object
             async for piece in pieces:
                 digest.update(piece)
                 size += len(piece)
-                await asyncio.to_thread(file.write, piece)
+                await in_thread(file.write, piece)
             file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+            await in_thread(os.fsync, file.fileno())
     except BaseException:
-        await asyncio.to_thread(os.unlink, name)
+        await in_thread(os.unlink, name)
         raise
     ref = ObjectRef(sha256=digest.hexdigest(), size=size)
-    await asyncio.to_thread(_take_in, store, name, ref.sha256)
+    await in_thread(_take_in, store, name, ref.sha256)
     return ref
 
 

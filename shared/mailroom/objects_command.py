@@ -7,7 +7,8 @@ that wrote it, where that can be; what cannot is named with the reason.
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ from mailroom.service import Service, Writes, installed
 
 AT_ONCE = 64
 """Objects that are read at a time; a piece of each is in memory."""
+TOGETHER = 100
+"""Objects that are repaired, and told of, at a time: a store may have lost all that it had."""
 
 
 @click.group("objects")
@@ -41,15 +44,24 @@ def check_command(name: str | None, *, repair: bool, as_json: bool) -> None:
         count, found = run(_check(service, writes, store))
         # A mail that we sent is also one that the fetcher found in Sent, and brings again.
         faults = {sha256: fault for sha256, fault in found.items() if sha256 not in damaged}
-        done = run(_mend(service, writes, store, faults)) if repair and faults else {}
-        for sha256, fault in faults.items():
-            told = {"service": service.name, "object": sha256, "fault": fault.kind}
-            told |= {"problem": str(fault), "repair": done.get(sha256, "")}
-            click.echo(json.dumps(told) if as_json else _line(told))
+        for some in _portions(faults):
+            done = run(_mend(service, writes, store, some)) if repair else {}
+            for sha256, fault in some.items():
+                told = {"service": service.name, "object": sha256, "fault": fault.kind}
+                told |= {"problem": str(fault), "repair": done.get(sha256, "")}
+                click.echo(json.dumps(told) if as_json else _line(told))
         checked, damaged = checked + count, damaged | faults.keys()
     click.echo(f"{checked} objects checked, {len(damaged)} damaged", err=as_json)
     if damaged:
         sys.exit(1)
+
+
+def _portions(
+    faults: Mapping[str, objects.ObjectFault],
+) -> Iterator[Mapping[str, objects.ObjectFault]]:
+    rest = iter(faults.items())
+    while some := dict(islice(rest, TOGETHER)):
+        yield some
 
 
 def _line(told: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +37,8 @@ LOOK_EVERY = 5.0
 LOOK_AGAIN = 1.0
 """Seconds between looks, while something is missing."""
 LONGEST_PAUSE = 30.0
+RESOLVERS = 64
+"""Threads for names: a name server that does not answer must not stop all accounts."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ async def run(services: Sequence[Service[Any]]) -> None:
     common, own = _load(services)
     configure_logs(common.log_level, common.log_format)
     memory.give_back_soon()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVERS, "resolve"))
     parts = [_prepare(service, common, each) for service, each in zip(services, own, strict=True)]
     # It stays for good: a full collection that looks through it takes a tenth of a second.
     gc.freeze()

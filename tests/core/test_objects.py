@@ -21,6 +21,7 @@ from mailroom.objects import (
     put_stream,
     size,
 )
+from mailroom.objects_command import _portions
 
 
 async def test_bytes_come_back_under_their_hash(tmp_path: Path) -> None:
@@ -179,3 +180,10 @@ async def test_a_fault_says_which_object_so_that_it_can_be_asked_for_again(tmp_p
     with pytest.raises(ObjectFault) as raised:
         await get(open_store(str(tmp_path)), "0" * 64)
     assert raised.value.sha256 == "0" * 64
+
+
+def test_what_is_damaged_is_repaired_a_hundred_at_a_time() -> None:
+    lost: dict[str, ObjectFault] = {f"{n:064x}": ObjectMissing(f"{n:064x}") for n in range(250)}
+    portions = list(_portions(lost))
+    assert [len(one) for one in portions] == [100, 100, 50]
+    assert [each for one in portions for each in one] == list(lost)

@@ -1,8 +1,12 @@
 """The reading process, killed and hung for real."""
 
+import asyncio
 import os
 import signal
+import threading
 import tracemalloc
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,11 +51,31 @@ async def test_a_mail_that_takes_too_long_costs_its_reader_and_is_tried_again(
 ) -> None:
     large = QUESTION + b"text\n" * 12_000_000
     ref = await objects.put(store, large)
-    with pytest.raises(MailUnread, match=f"{ref.sha256} could not be read within 0.01 s") as unread:
+    told = f"{ref.sha256} ended its reader, or took more than 0.01 s"
+    with pytest.raises(MailUnread, match=told) as unread:
         await reading.read(store, [ref], seconds=0.01)
     assert isinstance(decide(unread.value, tries=1, limit=12), Retry)
     small = await objects.put(store, QUESTION)
     (one,) = await reading.read(store, [small], seconds=20)
+    assert one.mail.subject == "A question"
+
+
+async def test_mails_are_stored_and_read_while_every_look_up_of_a_name_hangs(
+    store: objects.ObjectStore,
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield QUESTION
+
+    answered, loop = threading.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1, "resolve"))
+    hangs = loop.run_in_executor(None, answered.wait)
+    try:
+        async with asyncio.timeout(20):
+            ref = await objects.put_stream(store, pieces())
+            (one,) = await reading.read(store, [ref], seconds=20)
+    finally:
+        answered.set()
+        await hangs
     assert one.mail.subject == "A question"
 
 

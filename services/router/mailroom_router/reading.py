@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
@@ -28,7 +29,7 @@ class MailUnread(RetryLater):
 
     def __init__(self, sha256: str, seconds: float) -> None:
         self.sha256 = sha256
-        super().__init__(f"mail {sha256} could not be read within {seconds:g} s")
+        super().__init__(f"mail {sha256} ended its reader, or took more than {seconds:g} s")
 
 
 @dataclass
@@ -36,7 +37,8 @@ class _Reader:
     """The one reader of this process, started when it is needed. One asks it at a time."""
 
     process: subprocess.Popen[bytes] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
+    """In which it is asked. Not the default ones, which may all be waiting for a name server."""
 
 
 _READER = _Reader()
@@ -73,7 +75,8 @@ async def _read_few(
     raws = await asyncio.gather(*(objects.get(store, mail.sha256) for mail in mails))
     hashes = [mail.sha256 for mail in mails]
     try:
-        answers = await asyncio.to_thread(_read_all, hashes, raws, seconds)
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(_READER.thread, _read_all, hashes, raws, seconds)
     except asyncio.CancelledError:
         # The thread that asks it would go on, and hold up the end of this process.
         if _READER.process:
@@ -91,17 +94,14 @@ Answer = tuple[str, bytes, bytes]
 
 
 def _read_all(names: Sequence[str], raws: Sequence[bytes], seconds: float) -> list[Answer]:
-    with _READER.lock:
-        process = _running()
-        # One limit for all: if they exceed it the batch fails, and is handled event by event.
-        limit = threading.Timer(seconds, process.kill)
-        limit.start()
-        try:
-            return [
-                _ask(process, name, raw, seconds) for name, raw in zip(names, raws, strict=True)
-            ]
-        finally:
-            limit.cancel()
+    process = _running()
+    # One limit for all: if they exceed it the batch fails, and is handled event by event.
+    limit = threading.Timer(seconds, process.kill)
+    limit.start()
+    try:
+        return [_ask(process, name, raw, seconds) for name, raw in zip(names, raws, strict=True)]
+    finally:
+        limit.cancel()
 
 
 def _ask(process: subprocess.Popen[bytes], name: str, raw: bytes, seconds: float) -> Answer:
