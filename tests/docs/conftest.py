@@ -44,7 +44,7 @@ def replaced(servers: local.Servers, folder: Path) -> list[tuple[str, str]]:
         (r"~/mailroom\b", str(ROOT)),
         # Not into the environment that the tests run in, and without a registry.
         (
-            r"^pip install (\S+)$",
+            r"^pip install --no-deps (\S+)$",
             rf"pip install -q --no-deps --no-build-isolation -t {folder}/site \g<1>",
         ),
         # The terminal asks a person for passwords.

@@ -15,5 +15,5 @@ class RouterSettings(ServiceSettings):
         default=20.0,
         gt=0,
         le=600,
-        description="seconds that one mail may take to be read before it is parked",
+        description="seconds that one mail may take to be read; it is tried again, and then parked",
     )
