@@ -168,6 +168,14 @@ def test_a_server_without_idle_or_a_sent_folder_is_noted_and_taken(tried: Mailro
     assert "note     folder 'Sent' for sent mail is not there; it is made" in said
 
 
+def test_names_that_a_server_gives_its_folders_cannot_drive_the_terminal(tried: Mailroom) -> None:
+    turning = b'* LIST () "/" INBOX\r\n* LIST () "/" "a&IC4-b"\r\n%TAG% OK'
+    with scripted(b"* OK hello", {**IMAP_WITHOUT, b"LIST": turning}) as server:
+        add(tried, "--imap", f"imap+plain://localhost:{server.port}")
+        said = tried("account", "test", "service", "--password-stdin", stdin=PASSWORD)
+    assert "folders: INBOX (inbox), a·b" in said
+
+
 def test_without_starttls_no_password_is_sent(tried: Mailroom) -> None:
     for scheme, greeting, answers in [
         ("imap", b"* OK hello", IMAP_WITHOUT),

@@ -6,6 +6,7 @@ Desk and shop are third parties' services here: a package with an entry point, f
 import asyncio
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,31 @@ async def test_parked_events_are_listed_shown_replayed_and_dropped(
     assert text.splitlines()[0].startswith(told[0]["id"])
     assert "(replayed)" in text
     assert len(text.splitlines()) == 1
+
+
+async def test_what_strangers_wrote_of_a_parked_event_cannot_drive_the_terminal(
+    world: World, installation: dict[str, str]
+) -> None:
+    """Nor forge a line of its own."""
+    wild = "\x1b[2J\u202e\x9b\nbody: forged"
+    properties: dict[str, Any] = {
+        "message_id": f"e{wild}",
+        "type": f"t{wild}",
+        "user_id": "shop",
+        "correlation_id": f"c{wild}",
+        "headers": {f"h{wild}": f"v{wild}"},
+    }
+    async with world.running(DESK, only=only_consumers):
+        body = "no JSON\x1b[2J\u202e\nbody".encode()
+        await world.publish("shop", "order.placed.small", body, **properties)
+        (row,) = await parked(world)
+    for command in (["list"], ["count"], ["show", f"desk:{row.id}"]):
+        code, out, _ = await mailroom(installation, "parked", *command)
+        assert code == 0
+        assert out
+        assert not {"\x1b", "\u202e", "\x9b"} & {*out}
+        assert [line for line in out.splitlines() if line.startswith("body: forged")] == []
+    assert "body: no JSON·[2J·\nbody\n" in out
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from mailroom.cli import connected, refuse, run
 from mailroom.contracts import INLINE_LIMIT, Address, Answers, MailSend
 from mailroom.messaging import outbox
 from mailroom.messaging.envelope import Outgoing
+from mailroom.printing import as_json, one_line, table
 from mailroom.settings import CommonSettings, load
 from mailroom_ticketing import loading, printing, store
 from mailroom_ticketing.composing import Request, reply
@@ -61,7 +62,7 @@ def list_(queue: str | None, state: str | None, limit: int, json_: bool) -> None
         return [printing.ticket_row(row) for row in rows]
 
     found = run(work())
-    for line in map(printing.as_json, found) if json_ else printing.table(found):
+    for line in map(as_json, found) if json_ else table(found):
         click.echo(line)
 
 
@@ -114,7 +115,7 @@ def reply_(number: str, file: Path | None, cc: tuple[str, ...], key: str | None)
             return send, await _ask(tx, found, send, cause)
 
     send, is_new = run(work())
-    people = ", ".join(each.address for each in send.to + send.cc)
+    people = one_line(", ".join(each.address for each in send.to + send.cc))
     said = "will be sent to" if is_new else "was asked for before and is sent once, to"
     here = send.record.id if send.record else number
     click.echo(f"ticket {here}: reply {said} {people} (key {send.idempotency_key})")

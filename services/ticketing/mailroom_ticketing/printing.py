@@ -1,79 +1,17 @@
-"""How tickets are printed: lines for people, one JSON object a line for programs.
+"""What is printed of tickets and their dialogues.
 
-Invariant: what strangers wrote cannot drive a person's terminal: control characters, and those that
-turn the direction of writing, are shown as a dot.
+Invariant: what strangers wrote cannot drive a person's terminal: it goes through mailroom.printing.
 """
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from mailroom.printing import as_json, fields, moment, one_line, visible
 from mailroom_ticketing.dialogue import Claim, Dialogue, Entry, written
 from mailroom_ticketing.store import as_address
-
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    """Text from a mail, fit for a terminal; only new lines and tabs stay."""
-    return _CONTROL.sub("·", text.replace("\r\n", "\n"))
-
-
-def as_json(value: Mapping[str, Any]) -> str:
-    """One JSON object; times in ISO 8601."""
-    return json.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> str:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case UUID():
-            return str(value)
-    raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def moment(at: datetime) -> str:
-    """A time in UTC, to the second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Rows under the names of their fields, each column as wide as its widest cell."""
-    if not rows:
-        yield "none"
-        return
-    cells = [[name.upper() for name in rows[0]]]
-    cells += [[_cell(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-
-
-def fields(row: Mapping[str, Any]) -> Iterator[str]:
-    """One thing, a field a line."""
-    width = max(map(len, row))
-    for name, value in row.items():
-        yield f"{name.replace('_', ' '):<{width}}  {_cell(value)}".rstrip()
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case datetime():
-            return moment(value)
-        case list():
-            return ", ".join(map(_cell, value)) or "-"
-    return visible(str(value)).replace("\n", " ")
 
 
 def ticket_row(row: RowMapping) -> dict[str, Any]:
@@ -131,13 +69,13 @@ def _entry(entry: Entry, text: str) -> Iterator[str]:
     way = "<-" if entry.direction == "in" else "->"
     kind = "" if entry.kind == "mail" else f"  ({entry.kind})"
     who = entry.sender if entry.direction == "in" else f"to {', '.join(entry.recipients)}"
-    yield f"{way} {moment(entry.at)}  {_cell(who)}{kind}"
-    yield f"   subject: {_cell(entry.subject)}"
-    yield f"   {'here because' if entry.mail else 'not left:'} {_cell(entry.why)}"
+    yield f"{way} {moment(entry.at)}  {one_line(who)}{kind}"
+    yield f"   subject: {one_line(entry.subject)}"
+    yield f"   {'here because' if entry.mail else 'not left:'} {one_line(entry.why)}"
     if entry.message_id:
-        yield f"   Message-ID: {_cell(entry.message_id)}"
+        yield f"   Message-ID: {one_line(entry.message_id)}"
     for fact in entry.told:
-        yield f"   {fact.what} {moment(fact.at)}: {_cell(fact.words)}"
+        yield f"   {fact.what} {moment(fact.at)}: {one_line(fact.words)}"
     yield ""
     for line in visible(text).strip().splitlines():
         yield f"   | {line}".rstrip()
@@ -155,4 +93,4 @@ def _claims(claims: Iterable[Claim], number: int) -> Iterator[str]:
         if each.perhaps_of == number:
             where = f"of ticket {each.at_ticket}" if each.at_ticket else "of no ticket"
             here = f"{where} may belong here"
-        yield f"   mail {each.mail} from {_cell(each.sender)} {here}: {_cell(each.why)}"
+        yield f"   mail {each.mail} from {one_line(each.sender)} {here}: {one_line(each.why)}"

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import clock, directory
 from mailroom.cli import connected, refuse, run
-from mailroom_ticketing import printing, store
+from mailroom.printing import as_json, fields, table
+from mailroom_ticketing import store
 from mailroom_ticketing.known import TicketQueue
 from mailroom_ticketing.settings import TicketingSettings
 
@@ -101,7 +102,7 @@ def remove(name: str) -> None:
 def list_(json_: bool) -> None:  # noqa: FBT001 -- click passes options so
     """List all ticket queues, by name."""
     found = run(_rows())
-    for line in map(printing.as_json, found) if json_ else printing.table(found):
+    for line in map(as_json, found) if json_ else table(found):
         click.echo(line)
 
 
@@ -113,7 +114,7 @@ def show(name: str, json_: bool) -> None:  # noqa: FBT001 -- click passes option
     found = next((row for row in run(_rows()) if row["name"].lower() == name.lower()), None)
     if found is None:
         raise _unknown("NAME", name)
-    for line in [printing.as_json(found)] if json_ else printing.fields(found):
+    for line in [as_json(found)] if json_ else fields(found):
         click.echo(line)
 
 

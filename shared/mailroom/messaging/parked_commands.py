@@ -19,10 +19,12 @@ from mailroom.messaging import consume
 from mailroom.messaging import parked as parked_events
 from mailroom.messaging.parked import Which
 from mailroom.messaging.tables import AnyRow
+from mailroom.printing import one_line, visible
 from mailroom.service import Service, ServiceUnknown, installed, named
 
 F = TypeVar("F", bound=Callable[..., None])
 
+_OF_MANY_LINES = ("traceback", "body")
 _HOW = "give <service>:<number> as `mailroom parked list` prints it"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
@@ -83,8 +85,8 @@ def count_command(
             "first_at": row.first_at.isoformat(),
             "last_at": row.last_at.isoformat(),
         }
-        words = " ".join(str(row.reason).split())
-        line = f"{row.events:>8}  {row.queue:<24} {told['last_at'][:19]}  {words}"
+        queue, words = one_line(row.queue), one_line(row.reason)
+        line = f"{row.events:>8}  {queue:<24} {told['last_at'][:19]}  {words}"
         click.echo(json.dumps(told) if as_json else line)
 
 
@@ -101,7 +103,8 @@ def show_command(id_: str, *, as_json: bool) -> None:
         click.echo(json.dumps(told))
         return
     for field, value in told.items():
-        click.echo(f"{field}: {value}")
+        shown = visible if field in _OF_MANY_LINES else one_line
+        click.echo(f"{field}: {shown(str(value))}")
 
 
 @parked.command("replay")
@@ -319,8 +322,8 @@ def _summary(service: Service[Any], row: AnyRow) -> dict[str, Any]:
 
 def _line(told: dict[str, Any]) -> str:
     replayed = "  (replayed)" if told["replayed_at"] else ""
-    reason = " ".join(str(told["reason"]).split())
-    return f"{told['id']:<16} {told['last_at'][:19]}  {told['type']:<16} {reason}{replayed}"
+    type_, reason = one_line(told["type"]), one_line(told["reason"])
+    return f"{told['id']:<16} {told['last_at'][:19]}  {type_:<16} {reason}{replayed}"
 
 
 def _body(body: bytes) -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import Any
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mailroom.printing import as_json, fields, table
 from mailroom_directory import listing, queries
-from mailroom_directory.commands.printing import show_many, show_one
 from mailroom_directory.commands.session import changing, reading, run
 from mailroom_directory.listing import KindName
 
@@ -33,13 +33,17 @@ def add_list_show_remove(
     @group.command("list", help="List what there is, by name.")
     @json_option
     def list_(json_: bool) -> None:  # noqa: FBT001 -- click passes options so
-        show_many(run(_all(kind, complete)), columns, json_=json_)
+        found = run(_all(kind, complete))
+        for line in map(as_json, found) if json_ else table(found, columns):
+            click.echo(line)
 
     @group.command("show", help=f"Show all that is known of a {kind}.")
     @click.argument("name")
     @json_option
     def show(name: str, json_: bool) -> None:  # noqa: FBT001 -- click passes options so
-        show_one(run(_one(kind, name, complete)), json_=json_)
+        found = run(_one(kind, name, complete))
+        for line in [as_json(found)] if json_ else fields(found):
+            click.echo(line)
 
     @group.command("remove", help=f"Remove a {kind} that nothing else needs.")
     @click.argument("name")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mailroom import settings, tls
 from mailroom.directory.model import Folder
+from mailroom.printing import one_line
 from mailroom_directory import probe
 from mailroom_directory.accounts import AccountSettings
 from mailroom_directory.commands.passwords import Passwords
@@ -47,19 +48,21 @@ def lines(tried: Sequence[Tried]) -> list[str]:
     told = []
     for one in tried:
         told.append(url_of(one.login))
-        told += [f"  {finding.level:<7}  {finding.text}" for finding in one.found]
+        told += [f"  {finding.level:<7}  {one_line(finding.text)}" for finding in one.found]
     return told
 
 
 def notes(tried: Sequence[Tried]) -> list[str]:
     """What a person should know though nothing is wrong."""
-    return [finding.text for one in tried for finding in one.found if finding.level == "note"]
+    return [
+        one_line(finding.text) for one in tried for finding in one.found if finding.level == "note"
+    ]
 
 
 def insist(tried: Sequence[Tried], otherwise: str = "") -> None:
     """Raise FieldRefused for the first login that has a problem; `otherwise` ends its remedy."""
     for one in tried:
-        problems = [finding.text for finding in one.found if finding.level == "problem"]
+        problems = [one_line(finding.text) for finding in one.found if finding.level == "problem"]
         if problems:
             remedy = "; ".join(problems) + otherwise
             raise FieldRefused(f"--{one.login.protocol}", url_of(one.login), remedy)
