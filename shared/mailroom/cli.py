@@ -96,7 +96,11 @@ def _loaded(point: EntryPoint) -> click.Command:
 @click.command(cls=_Commands)
 @click.version_option(package_name="mailroom", message="%(version)s")
 def mailroom() -> None:
-    """The e-mail backbone of an ERP."""
+    """The e-mail backbone of an ERP.
+
+    Exit codes: 0 done; 1 a server is away, or what was asked for is not so; 2 something is wrong
+    with the call or the settings, and you can mend it; 130 stopped by Ctrl-C.
+    """
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ by (Message-ID, mail id, correlation id) is handed to the others until nobody kn
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC
 from functools import reduce
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from mailroom import database, settings
 from mailroom.cli import refuse, run
+from mailroom.printing import one_line
 from mailroom.service import Service, TraceKeys, TraceStep, named
 
 
@@ -51,12 +53,16 @@ async def trace(services: Sequence[Service[Any]], message_id: str) -> list[Trace
 
 
 def as_text(steps: Sequence[TraceStep]) -> str:
-    """One line a step: time to the millisecond, service, what, why and its details."""
-    lines = []
+    """A line a day, and one a step: time to the millisecond, service, what, why and its details."""
+    lines, day = [], None
     for step in steps:
-        at = step.at.strftime("%H:%M:%S.%f")[:-3]
+        at = step.at.astimezone(UTC)
+        if at.date() != day:
+            day = at.date()
+            lines.append(f"{day:%Y-%m-%d}, UTC")
         told = [step.why, *(f"{name}={value}" for name, value in step.detail.items())]
-        lines.append(f"{at}  {step.service:<10} {step.what:<14} {'  '.join(filter(None, told))}")
+        words = "  ".join(one_line(each) for each in told if each)
+        lines.append(f"{at:%H:%M:%S.%f}"[:-3] + f"  {step.service:<10} {step.what:<14} {words}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -64,7 +70,10 @@ def as_text(steps: Sequence[TraceStep]) -> str:
 @click.argument("message_id")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 def trace_command(message_id: str, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """Print the way of the mail with this MESSAGE_ID through all services."""
+    """Print the way of the mail with this MESSAGE_ID through all services, with times in UTC.
+
+    The exit code is 2 if none has seen it.
+    """
     steps = run(trace(named(["all"]), message_id))
     if not steps:
         raise refuse("MESSAGE_ID", message_id, "no service has seen this mail; is it complete?")
