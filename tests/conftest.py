@@ -18,6 +18,7 @@ import pytest
 from aio_pika.abc import AbstractQueue
 
 from deploy import local
+from tests.imported import imported
 from tests.installation import (
     OWNER,
     PUBLISHERS,
@@ -65,6 +66,13 @@ def pytest_configure_node(node: Any) -> None:
 def worker_id(worker_id: str) -> str:
     """What tells runs apart that share servers: their vhosts are named by it."""
     return os.environ.get("MAILROOM_TEST_WORKER", worker_id)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the PATH with `mailroom`, which need not be imported anew each time."""
+    with imported(tmp_path_factory.mktemp("programs")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

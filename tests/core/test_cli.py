@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Protocol
 
 import asyncpg
 import click
@@ -18,25 +19,38 @@ from mailroom_directory import keys
 from tests.installation import Database
 
 
-def mailroom(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+class Mailroom(Protocol):
+    """Runs `mailroom` with these arguments and variables."""
+
+    def __call__(
+        self, *arguments: str, **environment: str
+    ) -> "subprocess.CompletedProcess[str]": ...
+
+
+@pytest.fixture
+def mailroom(programs: Path) -> Mailroom:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("MAILROOM_")}
-    return subprocess.run(
-        [sys.executable, "-m", "mailroom", *arguments],
-        env={**bare, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [programs / "mailroom", *arguments],
+            env={**bare, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
 
 
-def test_a_service_that_is_not_installed_is_refused_with_those_that_are() -> None:
+def test_a_service_that_is_not_installed_is_refused_with_those_that_are(mailroom: Mailroom) -> None:
     done = mailroom("serve", "postman")
     assert done.returncode == 2
     assert done.stderr.startswith("mailroom: service 'postman' is not installed: give one of ")
     assert done.stderr.count("\n") == 1
 
 
-def test_missing_settings_are_told_all_at_once_in_one_line() -> None:
+def test_missing_settings_are_told_all_at_once_in_one_line(mailroom: Mailroom) -> None:
     done = mailroom("migrate")
     assert done.returncode == 2
     assert "MAILROOM_OWNER_DATABASE_URL is not set" in done.stderr
@@ -44,7 +58,9 @@ def test_missing_settings_are_told_all_at_once_in_one_line() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_database_that_does_not_answer_is_told_without_a_traceback(tmp_path: Path) -> None:
+def test_a_database_that_does_not_answer_is_told_without_a_traceback(
+    mailroom: Mailroom, tmp_path: Path
+) -> None:
     keys = tmp_path / "tags"
     keys.write_text(f"1:{'ab' * 32}")
     done = mailroom(
@@ -82,7 +98,7 @@ def serving_fetcher(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_a_setting_that_cannot_be_used_ends_it_before_anything_starts(
-    serving_fetcher: dict[str, str], variable: str, value: str, said: str
+    mailroom: Mailroom, serving_fetcher: dict[str, str], variable: str, value: str, said: str
 ) -> None:
     done = mailroom("serve", "fetcher", **{**serving_fetcher, variable: value})
     assert done.returncode == 2
@@ -91,6 +107,7 @@ def test_a_setting_that_cannot_be_used_ends_it_before_anything_starts(
 
 
 def test_files_and_variables_of_all_services_are_told_at_once(
+    mailroom: Mailroom,
     serving_fetcher: dict[str, str],
 ) -> None:
     wrong = {"MAILROOM_FETCHER_UNSEAL_KEYS_FILE": "/nowhere", "MAILROOM_TLS_CA_FILE": "/nothing"}
@@ -101,7 +118,9 @@ def test_files_and_variables_of_all_services_are_told_at_once(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_port_that_another_process_has_is_told(serving_fetcher: dict[str, str]) -> None:
+def test_a_port_that_another_process_has_is_told(
+    mailroom: Mailroom, serving_fetcher: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = mailroom("serve", "fetcher", **{**serving_fetcher, "MAILROOM_HTTP": address})
@@ -110,6 +129,7 @@ def test_a_port_that_another_process_has_is_told(serving_fetcher: dict[str, str]
 
 
 def test_a_database_that_is_not_prepared_is_told_with_what_prepares_it(
+    mailroom: Mailroom,
     database: Database,
 ) -> None:
     url = database.url("ticketing")
@@ -145,7 +165,7 @@ def test_garbage_is_collected_once_the_command_is_loaded() -> None:
     assert (done.returncode, done.stdout) == (2, "True\n")
 
 
-def test_help_names_every_command() -> None:
+def test_help_names_every_command(mailroom: Mailroom) -> None:
     told = mailroom("--help").stdout
     for command in ("account", "migrate", "parked", "serve", "ticket", "trace"):
         assert f"\n  {command} " in told

@@ -3,9 +3,9 @@ or nothing, and whoever ran it is told."""
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -35,12 +35,12 @@ def empty(postgresql: local.Servers) -> Iterator[Database]:
 
 
 async def test_of_two_at_once_one_waits_for_the_other_and_both_succeed(
-    empty: Database, broker: Broker
+    programs: Path, empty: Database, broker: Broker
 ) -> None:
     async with nobody_creates(empty, SCHEMAS[-1]):
-        first = await migrating(empty, broker)
+        first = await migrating(programs, empty, broker)
         await until(lambda: waits(empty, "CREATE SCHEMA%"), within=PATIENCE)
-        second = await migrating(empty, broker)
+        second = await migrating(programs, empty, broker)
         await until(lambda: waits(empty, "%pg_advisory_xact_lock%"), within=PATIENCE)
     said = [await ended(first), await ended(second)]
     assert said == [
@@ -51,24 +51,24 @@ async def test_of_two_at_once_one_waits_for_the_other_and_both_succeed(
 
 
 async def test_killed_in_the_middle_it_leaves_nothing_and_the_next_one_completes(
-    empty: Database, broker: Broker
+    programs: Path, empty: Database, broker: Broker
 ) -> None:
     async with nobody_creates(empty, SCHEMAS[-1]):
-        killed = await migrating(empty, broker)
+        killed = await migrating(programs, empty, broker)
         await until(lambda: waits(empty, "CREATE SCHEMA%"), within=PATIENCE)
         killed.kill()
         await killed.wait()
     assert await schemas(empty) == []
-    assert await ended(await migrating(empty, broker)) == (0, DONE, "")
+    assert await ended(await migrating(programs, empty, broker)) == (0, DONE, "")
     assert await schemas(empty) == SCHEMAS
 
 
 async def test_a_database_that_a_newer_version_migrated_is_told_and_left_as_it_is(
-    database: Database, broker: Broker
+    programs: Path, database: Database, broker: Broker
 ) -> None:
     await run(database, "UPDATE router.alembic_version SET version_num = '0099'")
     await run(database, "DROP TABLE fetcher.arrivals")
-    code, out, err = await ended(await migrating(database, broker))
+    code, out, err = await ended(await migrating(programs, database, broker))
     assert (code, out) == (2, "")
     assert err == (
         "mailroom: schema 'router 0099': a newer version migrated it:"
@@ -77,14 +77,17 @@ async def test_a_database_that_a_newer_version_migrated_is_told_and_left_as_it_i
     assert await run(database, "SELECT version_num FROM router.alembic_version") == ["0099"]
 
 
-async def migrating(database: Database, broker: Broker) -> asyncio.subprocess.Process:
+async def migrating(
+    programs: Path, database: Database, broker: Broker
+) -> asyncio.subprocess.Process:
     """`mailroom migrate`, in a process of its own."""
     urls = {
         "MAILROOM_OWNER_DATABASE_URL": database.url(OWNER),
         "MAILROOM_OWNER_BROKER_URL": broker.url(OWNER),
     }
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mailroom", "migrate"),
+        programs / "mailroom",
+        "migrate",
         env=os.environ | urls,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -13,7 +13,6 @@ from deploy import local
 from deploy.local.installation import Place, environment
 from deploy.local.operating import with_keys
 from deploy.local.ports import free_ports
-from tests.docs.imported import VARIABLE, imported
 from tests.docs.pages import ROOT
 from tests.docs.terminal import Terminal, plain_environment
 from tests.installation import OWNER, PUBLISHERS, Broker, Database, password_of, service_names
@@ -68,40 +67,31 @@ def guide_servers() -> Iterator[local.Servers]:
 
 @pytest.fixture(scope="module")
 def reader(
-    guide_servers: local.Servers, tmp_path_factory: pytest.TempPathFactory
+    guide_servers: local.Servers, programs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Terminal]:
     """Who reads the guides, one after another, and keeps what was made on the way."""
-    folder = tmp_path_factory.mktemp("reader")
-    with imported(folder) as mailroom:
-        terminal = _terminal(guide_servers, folder, {VARIABLE: str(mailroom)})
-        yield terminal
-        terminal.leave()
-
-
-@pytest.fixture(scope="module")
-def mailroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where `mailroom` is run for all operators."""
-    with imported(tmp_path_factory.mktemp("operators")) as path:
-        yield path
+    terminal = _terminal(guide_servers, tmp_path_factory.mktemp("reader"), programs)
+    yield terminal
+    terminal.leave()
 
 
 @pytest.fixture
 def operator(
-    servers: local.Servers, database: Database, broker: Broker, mailroom: Path, tmp_path: Path
+    servers: local.Servers, database: Database, broker: Broker, programs: Path, tmp_path: Path
 ) -> Iterator[Terminal]:
     """Who reads the page of a service, with a new installation of which nothing runs."""
     place = Place(tmp_path, database.name, broker.vhost)
     passwords = {name: password_of(name) for name in (OWNER, *service_names(), *PUBLISHERS)}
     operated = with_keys(servers, place, environment(servers, place, passwords, PUBLISHERS))
-    terminal = _terminal(servers, tmp_path, {**operated.environment, VARIABLE: str(mailroom)})
+    terminal = _terminal(servers, tmp_path, programs, **operated.environment)
     yield terminal
     terminal.leave()
 
 
-def _terminal(servers: local.Servers, folder: Path, settings: dict[str, str]) -> Terminal:
+def _terminal(servers: local.Servers, folder: Path, programs: Path, **settings: str) -> Terminal:
     for address in PEOPLE:
         local.add_mail_user(servers, address, PASSWORD)
-    path = f"{STAND_INS}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    path = f"{programs}:{STAND_INS}:{Path(sys.executable).parent}:/usr/bin:/bin"
     # Who reads behind a proxy has told node of its authority.
     trusted = {name: os.environ[name] for name in (CA,) if name in os.environ}
     settings = {
