@@ -15,7 +15,7 @@ from mailroom.service import Resources
 from mailroom.settings import CommonSettings
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import messaging
-from tests.installation import Database, password_of
+from tests.installation import Broker, Database, password_of
 from tests.local.mail import PASSWORD
 from tests.sender.office import Office
 
@@ -55,3 +55,10 @@ async def office(
     await office.open()
     yield office
     await engine.dispose()
+
+
+@pytest.fixture
+def served(office: Office, broker: Broker) -> Office:
+    """The office, with a broker for `mailroom serve sender`."""
+    office.broker_url = broker.url("sender")
+    return office

@@ -1,8 +1,11 @@
 """The copy of what was sent lies once in the account's Sent folder, and never sends again."""
 
 import asyncio
+from asyncio.subprocess import Process
 from datetime import timedelta
 from email.message import EmailMessage
+from pathlib import Path
+from signal import SIGCONT
 
 from mailroom import clock
 from tests.imap.between import Between, Deed, Rule, between, forward
@@ -134,12 +137,70 @@ async def test_who_is_stopped_within_a_batch_records_what_lies_there(office: Off
     assert states == ["due", "filed"]
 
 
+async def test_who_was_frozen_within_a_batch_appends_no_more_of_it(served: Office) -> None:
+    await _are_to_be_filed(served, 3)
+    dovecot = served.servers.dovecot
+    frozen_there = {
+        "MAILROOM_CRASHPOINT": "sender.copy_appended",
+        "MAILROOM_CRASHPOINT_SIGNAL": "SIGSTOP",
+    }
+    async with between(dovecot.host, dovecot.imap) as middle:
+        await served.set_server("imap", ("127.0.0.1", middle.port, "none"))
+        async with served.process(**frozen_there) as process:
+            await until(lambda: is_frozen(process), within=30)
+            await served.set_server("imap", (dovecot.host, dovecot.imaps, "implicit"))
+            async with served.sending(lease_seconds=2):
+                await until(lambda: served.has_told("mail.filed", 3), within=20)
+                process.send_signal(SIGCONT)
+                # It has noticed, and is done with the batch.
+                await until(lambda: is_left(middle))
+    assert appends(middle) == 1
+    assert len(await served.mails(served.address, "Sent")) == 3
+    assert len(await served.told("mail.filed")) == 3
+
+
+async def test_who_cannot_renew_the_lease_appends_no_more_once_another_can_have_it(
+    office: Office,
+) -> None:
+    await _are_to_be_filed(office, 2)
+    dovecot = office.servers.dovecot
+    async with between(dovecot.host, dovecot.imap) as middle:
+        await office.set_server("imap", ("127.0.0.1", middle.port, "none"))
+        middle.rule = swallow_the_second_append(middle)
+        async with office.sending(lease_seconds=1):
+            await until(lambda: appends(middle) == 2)
+            async with office.locked_leases():
+                await until(lambda: is_left(middle), within=5)
+                # What lies there is recorded all the same.
+                await until(lambda: office.has_told("mail.filed", 1))
+            middle.rule = forward
+            await until(lambda: office.has_told("mail.filed", 2))
+    assert len(await office.mails(office.address, "Sent")) == 2
+
+
 async def test_an_account_without_imap_files_nothing(office: Office) -> None:
     await office.remove_server("imap")
     async with office.sending():
         key = await office.ask(to=to(office.mailbox()))
         copy = await until(lambda: office.copy_is(key, "given_up"))
     assert "no IMAP server" in copy["problem"]
+
+
+async def _are_to_be_filed(office: Office, count: int) -> None:
+    """Send mails, and let nobody file their copies yet."""
+    for _ in range(count):
+        await office.ask(to=to(office.mailbox()))
+    await office.take_lease("file")
+    async with office.sending(lease_seconds=60):
+        await until(lambda: office.has_told("mail.sent", count))
+
+
+def is_frozen(process: Process) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def is_left(middle: Between) -> bool:
+    return all(one.is_closing() for one in middle.streams)
 
 
 def appends(middle: Between) -> int:

@@ -6,7 +6,6 @@ from signal import SIGKILL
 
 import pytest
 
-from tests.installation import Broker
 from tests.sender.office import Office, to
 from tests.waiting import until
 
@@ -14,13 +13,6 @@ MINUTE = timedelta(minutes=1)
 BEFORE_THE_OUTCOME = {"sender.sending_committed": 1, "sender.data_answered": 2}
 """Crashpoints, and how many mails arrive when it is sent again."""
 AFTER_THE_OUTCOME = ["sender.outcome_committed", "sender.copy_appended", "sender.copies_committed"]
-
-
-@pytest.fixture
-def served(office: Office, broker: Broker) -> Office:
-    """The office, with a broker for `mailroom serve sender`."""
-    office.broker_url = broker.url("sender")
-    return office
 
 
 async def killed_at(office: Office, crashpoint: str) -> None:

@@ -1,8 +1,9 @@
 """Filing copies of what was sent in the account's Sent folder, over a kept IMAP connection.
 
 Invariant: a copy that failed never sends again, and is not appended twice: where an APPEND may have
-been made before, the folder is searched for the mail first. So those of a batch are recorded
-together, once it is over.
+been made before, the folder is searched for the mail first, and nothing is appended but while the
+lease is held. So those of a batch are recorded together, once it is over; what is recorded late, by
+one who has lost the lease, is true all the same, and told once.
 """
 
 import ssl
@@ -24,7 +25,7 @@ from mailroom.service import Resources
 from mailroom_sender import copies, schedule
 from mailroom_sender.copies import Copy, Place
 from mailroom_sender.drafting import OUR_HEADER
-from mailroom_sender.leases import Lease, attend, fence, rest, woken
+from mailroom_sender.leases import Lease, LeaseLost, attend, fence, rest, while_held, woken
 from mailroom_sender.logins import NoLogin, login, rest_after
 from mailroom_sender.settings import SenderSettings
 
@@ -105,11 +106,12 @@ async def _append_all(
     link: _Link,
     filed: list[tuple[Copy, Place]],
 ) -> None:
-    """Append one after another; `filed` grows by each that lies there."""
+    """Append one after another; `filed` grows by each that lies there. Raises LeaseLost."""
     for number, copy in enumerate(batch):
         end_if_cancelled()
         try:
-            place = await _file(resources, account, copy, link)
+            async with while_held(lease):
+                place = await _file(resources, account, copy, link)
         except (imap.CommandRefused, objects.ObjectFault) as fault:
             await _put_off(resources, [copy], str(fault))
         except (imap.ImapFailure, NoLogin) as failed:
@@ -119,7 +121,7 @@ async def _append_all(
             await _put_off(resources, batch[number:], str(failed))
             return
         except Exception as failed:
-            if database_is_away(failed):
+            if isinstance(failed, LeaseLost) or database_is_away(failed):
                 raise
             # A copy that breaks us must not stop those behind it.
             log.exception("copy_broke_us", mail=str(copy.mail), error=describe(failed))
