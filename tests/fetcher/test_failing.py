@@ -1,6 +1,10 @@
 """A broken account shows in a person's words, disturbs no other, and heals."""
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from nacl.public import PrivateKey
 
 from deploy import local
 from mailroom.directory import Account, Folder
@@ -14,13 +18,14 @@ from tests.fetcher.office import (
     multiply,
     observed,
     other_client,
+    process,
     put_mail,
     received,
     replica,
 )
 from tests.imap.between import Between
 from tests.local.mail import PASSWORD
-from tests.waiting import until
+from tests.waiting import NotInTime, until
 
 
 async def _shows(office: Office, account: Account, words: str) -> bool:
@@ -65,6 +70,25 @@ async def test_a_password_that_the_server_changed_back_heals_by_itself_or_on_dem
             return await _healed(office, account)
 
         await until(heals)
+
+
+async def test_a_refused_password_is_tried_once_more_for_each_wish(
+    office: Office, middle: Between
+) -> None:
+    """A provider locks the account of whoever tries it again and again."""
+    account = await add_account(office, "service", tls="none", port=middle.port)
+    middle.rule = lambda line: b"TAG NO wrong\r\n" if b" LOGIN " in line else None
+
+    def tries() -> int:
+        return sum(b" LOGIN " in line for line in middle.lines)
+
+    async with replica(office):
+        await until(lambda: _shows(office, account, "wrong user or password"))
+        for wishes in (1, 2):
+            await fetch_now(office, account)
+            await until(lambda: tries() > wishes)  # noqa: B023
+            with pytest.raises(NotInTime):
+                await until(lambda: tries() > wishes + 1, within=1)  # noqa: B023
 
 
 async def test_a_password_is_in_no_event(office: Office) -> None:
@@ -177,6 +201,22 @@ async def test_a_sealed_password_that_no_key_opens_shows(office: Office) -> None
     ring.write_text("A" * 43 + "=\n")
     async with replica(office):
         await until(lambda: _shows(office, account, "cannot be opened: no key of the ring fits"))
+
+
+async def test_a_wish_to_fetch_an_account_whose_password_no_key_opens_stops_no_other(
+    office: Office,
+) -> None:
+    stranger = replace(office, seal_key=PrivateKey.generate().public_key)
+    sealed = await add_account(stranger, "sealed-for-another")
+    account = await add_account(office, "service")
+    async with process(office, "one"):
+        await until(lambda: _shows(office, sealed, "no key of the ring fits"), within=20)
+        await until(lambda: _shows(office, account, ""))
+        await fetch_now(office, sealed)
+        with other_client(office, account) as client:
+            put_mail(client, a_mail("1"))
+        await fetch_now(office, account)
+        await brought(office, 1)
 
 
 async def test_it_is_told_once_an_hour_how_an_account_fares(

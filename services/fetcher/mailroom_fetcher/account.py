@@ -2,6 +2,7 @@
 
 Invariant: nothing that a mail server does ends this but the loss of the lease. A failure is told in
 a person's words and tried again, later and later; a kept connection that died is replaced at once.
+Who wants the account fetched cuts one pause short, and no other.
 """
 
 import asyncio
@@ -115,9 +116,20 @@ async def _failed(here: Attendance, problem: Exception) -> float:
 async def _rest(here: Attendance, seconds: float) -> None:
     """Until then, or until somebody wants it fetched; a calendar's night is no silence."""
     ends = time.monotonic() + seconds
+    # A password that no key opens is told without waiting for anything: others have their turn.
+    await asyncio.sleep(0)
     while (left := ends - time.monotonic()) > 0 and not here.wake.is_set():
         await _sleep(min(left, SIGN_OF_LIFE), here.wake)
         await _show_life(here)
+    _heed(here)
+
+
+def _heed(here: Attendance) -> None:
+    """Take a wish to be fetched for heard: what follows is the one try that it is worth."""
+    if here.wake.is_set():
+        # Perhaps for mails whose bytes were lost.
+        here.bringer.parked = True
+    here.wake.clear()
 
 
 async def _show_life(here: Attendance) -> None:
@@ -188,10 +200,7 @@ async def _session(here: Attendance) -> datetime:
 
 async def _look_everywhere(here: Attendance, connection: imap.Connection) -> list[str]:
     """Look at every folder; what is wrong with some of them."""
-    if here.wake.is_set():
-        # Perhaps for mails whose bytes were lost.
-        here.bringer.parked = True
-    here.wake.clear()
+    _heed(here)
     listed = await imap.list_folders(connection)
     uses = {folder.name: folder.use for folder in listed}
     problems = []
