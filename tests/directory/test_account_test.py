@@ -206,7 +206,7 @@ def test_a_wrong_password_is_tried_once_however_many_ways_smtp_offers(tried: Mai
 @pytest.mark.parametrize(
     ("greeting", "answers", "said"),
     [
-        (b"554 go away", {}, "the server says: go away"),
+        (b"554 go away", {}, "the server says: 554 go away"),
         (b"220 hello", SMTP_WITHOUT, "takes no password here"),
         (
             b"220 hello",

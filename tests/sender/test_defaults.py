@@ -9,9 +9,9 @@ import pytest
 from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPTimeoutError
 
 from deploy import local
-from mailroom import tls
+from mailroom import smtp, tls
 from mailroom.imap import Login
-from mailroom_sender import smtp
+from mailroom_sender import transaction
 from mailroom_sender.settings import SenderSettings
 from tests.local.mail import PASSWORD
 from tests.sender.test_smtp import ANNA, MAIL, SENDER, connected, refused, stranger
@@ -77,8 +77,8 @@ async def test_an_answer_to_data_is_awaited_for_as_long_as_the_standard_says(
             await smtp.connect(stranger(line.port), tls.client_context(), "", 2) for _ in range(2)
         ]
         for client in (by_default, ours):
-            await smtp.offer(client, SENDER, [ANNA], MAIL)
-        sending = asyncio.create_task(smtp.deliver(ours, MAIL, 60))
+            await transaction.offer(client, SENDER, [ANNA], MAIL)
+        sending = asyncio.create_task(transaction.deliver(ours, MAIL, 60))
         with pytest.raises(SMTPTimeoutError):
             await by_default.data(MAIL)
         assert not sending.done()

@@ -14,9 +14,9 @@ from aiosmtplib import SMTP
 
 from deploy import local
 from deploy.local import tls as certificates
-from mailroom import tls
+from mailroom import smtp, tls
 from mailroom.imap import Login
-from mailroom_sender import smtp
+from mailroom_sender import transaction
 from mailroom_sender.outcomes import Reply
 from tests.local.mail import PASSWORD
 from tests.sender.inboxes import mailbox, mails_in
@@ -151,9 +151,9 @@ async def test_an_answer_to_data_that_says_nothing_is_unknown(
     async with wire(servers.postfix.host, servers.postfix.smtp) as line:
         line.answer = lambda said: reply if said == command else None
         client = await connected(stranger(line.port))
-        await smtp.offer(client, SENDER, [ANNA], MAIL)
-        with pytest.raises(smtp.NoAnswer):
-            await smtp.deliver(client, MAIL, 5)
+        await transaction.offer(client, SENDER, [ANNA], MAIL)
+        with pytest.raises(transaction.NoAnswer):
+            await transaction.deliver(client, MAIL, 5)
         assert not client.is_connected
 
 
@@ -162,8 +162,8 @@ async def test_data_that_is_refused_has_an_answer(servers: local.Servers, code: 
     async with wire(servers.postfix.host, servers.postfix.smtp) as line:
         line.answer = lambda said: b"%d no\x00\xff\r\n" % code if said == b"DATA" else None
         client = await connected(stranger(line.port))
-        await smtp.offer(client, SENDER, [ANNA], MAIL)
-        assert await smtp.deliver(client, MAIL, 5) == Reply(code, "no")
+        await transaction.offer(client, SENDER, [ANNA], MAIL)
+        assert await transaction.deliver(client, MAIL, 5) == Reply(code, "no")
         await smtp.end(client)
 
 
@@ -171,7 +171,7 @@ async def test_a_refused_sender_is_said_of_every_recipient(servers: local.Server
     async with wire(servers.postfix.host, servers.postfix.smtp) as line:
         line.answer = lambda said: b"553 5.7.1 no\r\n" if said.startswith(b"MAIL") else None
         client = await connected(stranger(line.port))
-        said = await smtp.offer(client, SENDER, [ANNA, SENDER], MAIL)
+        said = await transaction.offer(client, SENDER, [ANNA, SENDER], MAIL)
         await smtp.end(client)
     assert said == dict.fromkeys([ANNA, SENDER], Reply(553, "5.7.1 no"))
 
@@ -187,11 +187,11 @@ async def test_what_is_cancelled_in_the_middle_of_data_does_not_go_on_leaving_an
         client = await connected(login, tls.client_context(servers.ca_file))
         assert client.transport
         few_in_the_kernel(client.transport.get_extra_info("socket"))
-        sending = asyncio.create_task(smtp.deliver(client, large, 60))
+        sending = asyncio.create_task(transaction.deliver(client, large, 60))
         await received.begun.wait()
         sending.cancel()
         await asyncio.wait({sending})
-        assert isinstance(sending.exception(), smtp.BrokenOff)
+        assert isinstance(sending.exception(), transaction.BrokenOff)
         got = await received.rest()
     assert len(got) < len(large)
     assert not got.endswith(b".\r\n")
@@ -203,8 +203,8 @@ async def test_what_is_cancelled_when_its_end_has_left_is_not_known(
     async with wire(servers.postfix.host, servers.postfix.smtp) as line:
         line.at_end = AtEnd.HOLD
         client = await connected(stranger(line.port))
-        await smtp.offer(client, SENDER, [ANNA], MAIL)
-        sending = asyncio.create_task(smtp.deliver(client, MAIL, 60))
+        await transaction.offer(client, SENDER, [ANNA], MAIL)
+        sending = asyncio.create_task(transaction.deliver(client, MAIL, 60))
         await line.ended.wait()
         sending.cancel()
         await asyncio.wait({sending})
@@ -216,7 +216,7 @@ async def test_who_is_cancelled_just_when_the_server_says_go_on_sends_nothing() 
     that comes together with the answer (Python before 3.12), and the mail goes out all the same."""
     with consenting() as (port, server):
         client = await connected(stranger(port))
-        sending = asyncio.create_task(smtp.deliver(client, MAIL, 60))
+        sending = asyncio.create_task(transaction.deliver(client, MAIL, 60))
         await asyncio.to_thread(server.asked.wait, 10)
         # The loop stands still until the answer is there, and takes it from the wire in its next
         # turn but one; whoever waits for it hears of it a turn later.
@@ -287,8 +287,8 @@ async def test_no_form_of_an_end_of_data_in_a_mail_smuggles_a_second_one(
     mail = b"Subject: one\r\n\r\nbefore" + END_OF_DATA[form] + smuggled + b"after\r\n"
     async with wire(servers.postfix.host, servers.postfix.smtp) as line:
         client = await connected(stranger(line.port))
-        await smtp.offer(client, SENDER, [anna], mail)
-        assert (await smtp.deliver(client, mail, 10)).code == 250
+        await transaction.offer(client, SENDER, [anna], mail)
+        assert (await transaction.deliver(client, mail, 10)).code == 250
         await smtp.end(client)
         assert_only_crlf_and_doubled_dots(line, form)
     (one,) = await until(lambda: mails_in(servers, anna), within=30)

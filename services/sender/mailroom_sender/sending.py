@@ -16,14 +16,14 @@ import structlog
 from aiosmtplib import SMTP
 from prometheus_client import Histogram
 
-from mailroom import clock, directory, objects, tls
+from mailroom import clock, directory, objects, smtp, tls
 from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account, Server
 from mailroom.messaging.failures import database_is_away, describe
 from mailroom.messaging.presence import begin
 from mailroom.messaging.stopping import end_if_cancelled, to_its_end
 from mailroom.service import Resources
-from mailroom_sender import loading, schedule, smtp, store
+from mailroom_sender import loading, schedule, store, transaction
 from mailroom_sender.leases import Lease, LeaseLost, attend, fence, rest, while_held, woken
 from mailroom_sender.logins import NoLogin, login, rest_after
 from mailroom_sender.outcomes import Answered, Reply, Try, Unanswered, Unreachable
@@ -168,7 +168,7 @@ async def _try(
         return
     try:
         client, said = await _offer(resources, account, request, mail, link)
-    except smtp.Lost as lost:
+    except transaction.Lost as lost:
         link.lost += 1
         if link.lost >= LOST_IN_A_ROW:
             raise smtp.NotConnected(lost.problem, lost.code) from None
@@ -193,13 +193,13 @@ async def _offer(
     was_kept = link.used
     try:
         link.used = link.in_transaction = True
-        return client, await smtp.offer(client, request.sender, waiting, mail)
-    except smtp.Lost:
+        return client, await transaction.offer(client, request.sender, waiting, mail)
+    except transaction.Lost:
         if not was_kept:
             raise
     client = await _connect(resources, account, link)
     link.used = link.in_transaction = True
-    return client, await smtp.offer(client, request.sender, waiting, mail)
+    return client, await transaction.offer(client, request.sender, waiting, mail)
 
 
 async def _connect(resources: Resource, account: Account, link: _Link) -> SMTP:
@@ -227,7 +227,7 @@ async def _connect(resources: Resource, account: Account, link: _Link) -> SMTP:
 async def _forget(link: _Link) -> None:
     """Drop what was offered; the next mail is offered anew."""
     if link.client is not None:
-        await smtp.forget(link.client)
+        await transaction.forget(link.client)
     link.in_transaction = False
 
 
@@ -272,10 +272,10 @@ async def _deliver(resources: Resource, lease: Lease, offered: _Offered) -> Try:
             async with while_held(lease):
                 begun = True
                 limit = resources.settings.data_seconds
-                reply = await smtp.deliver(offered.client, offered.mail, limit)
-    except smtp.BrokenOff as broken:
+                reply = await transaction.deliver(offered.client, offered.mail, limit)
+    except transaction.BrokenOff as broken:
         return Unreachable(broken.problem)
-    except smtp.NoAnswer as none:
+    except transaction.NoAnswer as none:
         return Unanswered(offered.said, none.problem)
     except LeaseLost as lost:
         return Unanswered(offered.said, str(lost)) if begun else Unreachable(str(lost))

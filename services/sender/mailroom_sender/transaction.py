@@ -1,4 +1,4 @@
-"""SMTP (RFC 5321), step by step: the one place that speaks to aiosmtplib.
+"""Giving a mail to an SMTP server (RFC 5321), step by step, once `mailroom.smtp` has logged in.
 
 Invariant: before `deliver` nothing was sent, whatever went wrong; after its reply it is known what
 became of the mail; between the two nobody knows, and `NoAnswer` says so. A mail goes out by
@@ -7,27 +7,19 @@ a body can end it early (SMTP smuggling).
 """
 
 import asyncio
-import re
-import socket
-import ssl
 from collections.abc import Iterable
-from contextlib import suppress
 
 from aiosmtplib import (
     SMTP,
-    SMTPAuthenticationError,
     SMTPDataError,
     SMTPException,
     SMTPRecipientRefused,
     SMTPResponseException,
     SMTPSenderRefused,
-    SMTPServerDisconnected,
-    SMTPTimeoutError,
 )
 
-from mailroom import tls
 from mailroom.crashpoints import crashpoint
-from mailroom.imap import Login, PlaintextRefused, connect_failure
+from mailroom.smtp import abort, said
 from mailroom_sender.outcomes import Reply
 
 CLOSING = 421
@@ -35,17 +27,6 @@ CLOSING = 421
 
 _AN_END = 64
 """Bytes: the line that ends DATA is among so many last ones, encrypted or not."""
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\uf900-\uffff]+")
-
-
-class NotConnected(Exception):
-    """No connection, no TLS or no login: the server never heard of a mail."""
-
-    def __init__(self, problem: str, code: int | None = None, *, is_refusal: bool = False) -> None:
-        self.problem, self.code = problem, code
-        self.is_refusal = is_refusal
-        """The server heard user and password, and refused them for good."""
-        super().__init__(problem)
 
 
 class Lost(Exception):
@@ -73,55 +54,6 @@ class BrokenOff(Exception):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(problem)
-
-
-def said(text: str) -> str:
-    """What a server said, fit to be stored and shown: one line, printable, 500 characters."""
-    return _UNPRINTABLE.sub(" ", text).strip()[:500]
-
-
-async def connect(login: Login, context: ssl.SSLContext, helo: str, limit: float) -> SMTP:
-    """A connection that is logged in, where `login` names a user. Raises NotConnected.
-
-    `limit` is in seconds, for each answer.
-    """
-    if login.tls == "none" and not tls.is_loopback(login.host):
-        raise NotConnected(str(PlaintextRefused(login.endpoint)))
-    client = SMTP(
-        hostname=login.host,
-        port=login.port,
-        use_tls=login.tls == "implicit",
-        # By default TLS is used if the server offers it: whoever cuts the offer out reads along.
-        start_tls=login.tls == "starttls",
-        tls_context=context,
-        # By default it asks DNS for this machine's name, which may take its time.
-        local_hostname=helo or socket.gethostname(),
-        timeout=limit,
-    )
-    try:
-        await client.connect()
-        if login.user:
-            await _log_in(client, login)
-    except SMTPAuthenticationError as refused:
-        # RFC 4954 section 6: 454 is the server's own trouble, and says nothing of the password.
-        for_good = refused.code >= 500
-        wrong = f"wrong user or password for {login.user}"
-        why = wrong if for_good else "login is not possible just now"
-        problem = f"{login.endpoint}: {why}; the server says: {said(refused.message)}"
-        abort(client)
-        raise NotConnected(problem, refused.code, is_refusal=for_good) from None
-    except SMTPResponseException as refused:
-        problem = f"{login.endpoint}: the server says: {refused.code} {said(refused.message)}"
-        raise _not_connected(client, problem, refused.code) from None
-    except SMTPTimeoutError:
-        problem = f"{login.endpoint}: timed out: no answer within {limit:g} s"
-        raise _not_connected(client, problem) from None
-    except (SMTPException, OSError) as failed:
-        raise _not_connected(client, _words(login, failed)) from None
-    except asyncio.CancelledError:
-        abort(client)
-        raise
-    return client
 
 
 async def offer(
@@ -194,56 +126,12 @@ async def forget(client: SMTP) -> None:
         abort(client)
 
 
-async def end(client: SMTP) -> None:
-    """QUIT, and whatever the server says, the connection is closed within seconds."""
-    with suppress(SMTPException, TimeoutError):
-        async with asyncio.timeout(2):
-            await client.quit()
-    abort(client)
-
-
-def abort(client: SMTP) -> None:
-    """Close at once. `close` alone would first send what is still buffered, a mail's end too."""
-    if isinstance(client.transport, asyncio.WriteTransport):
-        client.transport.abort()
-    client.close()
-
-
 def _unsent(client: SMTP) -> int:
     """Bytes that the system has not taken yet. Under TLS asyncio shows those before encryption."""
     shown = client.transport
     beneath = getattr(getattr(shown, "_ssl_protocol", None), "_transport", None)
     transports = [one for one in (shown, beneath) if isinstance(one, asyncio.WriteTransport)]
     return sum(one.get_write_buffer_size() for one in transports)
-
-
-async def _log_in(client: SMTP, login: Login) -> None:
-    """By one method. `SMTP.login` tries all, and a wrong password counts three times over there."""
-    await client.ehlo()
-    offered = client.server_auth_methods
-    if "plain" in offered:
-        await client.auth_plain(login.user, login.password)
-    elif "login" in offered:
-        await client.auth_login(login.user, login.password)
-    elif "cram-md5" in offered:
-        await client.auth_crammd5(login.user, login.password)
-    else:
-        raise SMTPException("the server offers no login with user and password here")
-
-
-def _words(login: Login, failed: Exception) -> str:
-    """What is wrong, for a person. aiosmtplib keeps the system's own error as the cause."""
-    for error in (failed, failed.__cause__):
-        if isinstance(error, SMTPServerDisconnected):
-            return f"{login.endpoint}: connection lost: the server closed it"
-        if isinstance(error, OSError) and not isinstance(error, SMTPException):
-            return str(connect_failure(login.endpoint, error))
-    return f"{login.endpoint}: {said(str(failed.args[0] if failed.args else failed))}"
-
-
-def _not_connected(client: SMTP, problem: str, code: int | None = None) -> NotConnected:
-    abort(client)
-    return NotConnected(problem, code)
 
 
 def _unless_closing(client: SMTP, refused: SMTPResponseException) -> Reply:
