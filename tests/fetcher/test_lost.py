@@ -1,17 +1,20 @@
 """Bytes that the object store lost are brought again where a mail server still has them."""
 
+import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text, update
 
 from mailroom import clock, objects
 from mailroom.contracts import MailFetch, MailReceived, ObjectRef
 from mailroom.directory import Account, Folder
 from mailroom.messaging.envelope import Received
-from mailroom_fetcher import service
-from mailroom_fetcher.store import mails
+from mailroom_fetcher import leases, service
+from mailroom_fetcher.store import folders, mails
 from tests.core.test_objects import DAMAGES, Damage
 from tests.fetcher.office import (
     Office,
@@ -103,6 +106,40 @@ async def test_the_mails_of_an_account_are_counted_once_however_often_they_are_b
             await mended(office, event)
         async with office.engine.begin() as tx:
             assert await mails(tx, account.id) == 1
+
+
+async def test_who_asks_for_lost_bytes_and_who_records_a_mail_do_not_wait_for_each_other(
+    office: Office,
+) -> None:
+    """Two transactions, of which one began to record and the other to ask."""
+    accounts = [await add_account(office, name) for name in ("first", "second")]
+    for account in accounts:
+        with other_client(office, account) as client:
+            put_mail(client, MAIL)
+    async with replica(office):
+        event = (await brought(office, 2))[0]
+    object_of(office, event).unlink()
+    async with office.engine.begin() as tx:
+        await leases.alive(tx, "one", clock.now(), timedelta(seconds=60))
+        await leases.claim(tx, "one", [account.id for account in accounts], 2)
+    async with office.engine.begin() as tx:
+        first, second = sorted(account.id for account in accounts)
+        await leases.hold(tx, leases.Lease(first, "one"))
+        asking = asyncio.create_task(ask_for(office, event.raw))
+        await until(lambda: _waits_for_a_lock(office))
+        await leases.hold(tx, leases.Lease(second, "one"))
+        await tx.execute(update(folders).values(next_uid=7))
+    await asking
+    assert [row["state"] for row in await ledger(office)] == ["parked", "parked"]
+
+
+async def _waits_for_a_lock(office: Office) -> bool:
+    waiting = text(
+        "SELECT count(*) > 0 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with office.engine.begin() as tx:
+        return bool((await tx.execute(waiting)).scalar_one())
 
 
 async def test_what_is_sound_is_not_fetched_again(office: Office) -> None:

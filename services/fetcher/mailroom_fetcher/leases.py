@@ -8,7 +8,7 @@ locks the lease in the writing transaction, so that a lease taken over stops the
 two clocks are compared: a replica is dead when another has watched it stand still for a lease.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -138,8 +138,8 @@ async def leave(tx: AsyncConnection, holder: str) -> None:
     await tx.execute(delete(replicas).where(replicas.c.name == holder))
 
 
-async def want_fetched(tx: AsyncConnection, wanted: Sequence[UUID], now: datetime) -> None:
-    """Have accounts fetched at once by whoever holds them."""
+async def want_fetched(tx: AsyncConnection, wanted: Iterable[UUID], now: datetime) -> None:
+    """Have accounts fetched at once by whoever holds them; locks their rows until `tx` ends."""
     statement = insert(accounts)
     await tx.execute(
         statement.on_conflict_do_update(

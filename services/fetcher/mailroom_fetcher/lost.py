@@ -36,13 +36,15 @@ async def bring_again(
     `asked` leads from SHA-256 to what is wrong. What is sound (by now) is left out.
     """
     lost = {each: why for each, why in asked.items() if await objects.fault_of(bytes_, each)}
-    living = [each.id for each in await directory.accounts(tx) if each.enabled and each.imap]
+    living = {each.id for each in await directory.accounts(tx) if each.enabled and each.imap}
+    having = living & await store.bringers(tx, lost)
     found: dict[str, set[UUID]] = defaultdict(set)
-    for sha256, account in await store.lose(tx, lost, living, now):
-        found[sha256].add(account)
-    if found:
-        await leases.want_fetched(tx, [one for each in found.values() for one in each], now)
+    if having:
+        # First: it locks the accounts, as everybody does who then writes to their folders.
+        await leases.want_fetched(tx, having, now)
         await waking.say(tx, waking.FETCH)
+        for sha256, account in await store.lose(tx, lost, having, now):
+            found[sha256].add(account)
     for sha256, why in lost.items():
         accounts = sorted(map(str, found[sha256]))
         LOST.labels("wanted" if accounts else "nowhere").inc()

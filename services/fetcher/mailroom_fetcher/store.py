@@ -5,9 +5,10 @@ or one whose bytes were lost, which is parked for that (`lose`). Whatever else w
 account's lease, locked in the same transaction (`leases.hold`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -264,21 +266,34 @@ async def give_up(tx: AsyncConnection, place: Place, uids: Sequence[int]) -> Non
     await _stays_lost(tx, place, gone, "removed on the server")
 
 
+def _brought(columns: Sequence[ColumnElement[Any]], hashes: Sequence[str]) -> Select[Any]:
+    """Arrivals with these bytes that can be asked for: under the folder's present UIDVALIDITY."""
+    given = _unnest(hashes, Text)
+    return (
+        select(*columns)
+        .join_from(arrivals, given, arrivals.c.sha256 == given.c.key)
+        .join(folders, arrivals.c.folder == folders.c.id)
+        .where(arrivals.c.uidvalidity == folders.c.uidvalidity)
+    )
+
+
+async def bringers(tx: AsyncConnection, hashes: Iterable[str]) -> set[UUID]:
+    """The accounts that brought some of these bytes and can be asked for them. Locks nothing."""
+    return set((await tx.execute(_brought([folders.c.account], list(hashes)))).scalars())
+
+
 async def lose(
-    tx: AsyncConnection, lost: Mapping[str, str], accounts_: Sequence[UUID], now: datetime
+    tx: AsyncConnection, lost: Mapping[str, str], accounts_: Iterable[UUID], now: datetime
 ) -> list[tuple[str, UUID]]:
     """Have arrivals with these bytes brought again; SHA-256 and account of each, of `accounts_`.
 
-    `lost` leads from SHA-256 to what is wrong. Only what was brought under its folder's present
-    UIDVALIDITY can be asked for. What is asked for already is told, and left as it is.
+    `lost` leads from SHA-256 to what is wrong. What is asked for already is told, and left as it
+    is. The accounts' rows must be locked: who records a mail locks them first, then folders.
     """
-    given = _unnest(list(lost), Text)
     found = await tx.execute(
-        select(arrivals, folders.c.account)
-        .join(given, arrivals.c.sha256 == given.c.key)
-        .join(folders, arrivals.c.folder == folders.c.id)
-        .where(folders.c.account.in_(accounts_), arrivals.c.uidvalidity == folders.c.uidvalidity)
-        # Nobody renumbers the folder meanwhile.
+        _brought([*arrivals.c, folders.c.account], list(lost))
+        .where(folders.c.account.in_(list(accounts_)))
+        .order_by(arrivals.c.folder, arrivals.c.uidvalidity, arrivals.c.uid)
         .with_for_update(of=[arrivals, folders], key_share=True)
     )
     rows = found.all()
