@@ -21,6 +21,7 @@ from mailroom.contracts.incoming import (
 )
 from mailroom.contracts.outgoing import (
     INLINE_LIMIT,
+    MAIL_HEADER,
     Answers,
     FieldError,
     MailBounced,
@@ -60,6 +61,7 @@ __all__ = [
     "ANYONE",
     "CONTRACTS",
     "INLINE_LIMIT",
+    "MAIL_HEADER",
     "AccountFetch",
     "AccountObserved",
     "Address",

@@ -38,4 +38,4 @@ class AccountObserved(Contract):
     problem: str = Field(default="", description="in a person's words; empty when ok")
     since: AwareDatetime
     observed_at: AwareDatetime
-    mails: int = Field(description="arrivals in the ledger, all folders")
+    mails: int = Field(description="mails that were published, of all folders")

@@ -22,6 +22,10 @@ INLINE_LIMIT = 256 * 1024
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=INLINE_LIMIT)]
 
+MAIL_HEADER = "X-Mailroom-Mail"
+"""Header of each mail of ours, with its mail id: a copy is known by it, though a relay gave the mail
+another Message-ID."""
+
 Tag = Annotated[str, StringConstraints(pattern=r"^\[[\x21-\x5a\x5e-\x7e]{1,60}\]$")]
 """Printable ASCII in brackets, so that it stays outside encoded words (RFC 2047)."""
 
@@ -72,9 +76,7 @@ class MailSend(Contract):
     attachments: Annotated[tuple[SendAttachment, ...], Field(max_length=100)] = ()
     answers: Answers | None = None
     record: RecordRef | None = None
-    tag: Annotated[str, StringConstraints(pattern=r"^\[[\x21-\x5a\x5e-\x7e]{1,60}\]$")] | None = (
-        None
-    )
+    tag: Tag | None = None
     auto: Literal["none", "replied", "generated"] = "none"
     send_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
