@@ -1,8 +1,8 @@
 """The one clock of Mailroom: every due time, age and window is reckoned by `now()`.
 
-Invariant: no other module asks the system for the time of day. A test moves the clock of all
-processes, restarted ones too, by writing seconds into the file that MAILROOM_CLOCK_OFFSET_FILE
-names; without that variable this is the system's clock.
+Invariant: no other module asks the system for the time of day, but to know how old a file is. A
+test moves the clock of all processes, restarted ones too, by writing seconds into the file that
+MAILROOM_CLOCK_OFFSET_FILE names; without that variable this is the system's clock.
 """
 
 import os

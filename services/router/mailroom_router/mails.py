@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID, uuid5
 
-from mailroom.contracts import FolderRole, MailReceived, ObjectRef
+from mailroom.contracts import MAIL_HEADER, FolderRole, MailReceived, ObjectRef
 from mailroom.messaging.envelope import Received
 from mailroom.mime import Mail
 
 NAMESPACE = UUID("eb9312e7-1fef-4465-b498-77f6e4499599")
 """Of mail and placement ids. It never changes: ids of mail that is known would change with it."""
-
-HEADER = "x-mailroom-mail"
-"""What our sender writes into each mail: its mail id."""
 
 TRIES_FOR_MAIL_SENT = 4
 """How often a copy of what seems to be our own mail waits for `mail.sent`: 75 seconds in all."""
@@ -61,7 +58,7 @@ def placement_id(mail: UUID, mailbox: UUID, account: UUID) -> UUID:
 
 def header_id(mail: Mail) -> UUID | None:
     """The mail id that its header of ours names, if it stands there once and is one."""
-    values = [value.strip() for name, value in mail.headers if name.lower() == HEADER]
+    values = [value.strip() for name, value in mail.headers if name.lower() == MAIL_HEADER.lower()]
     if len(values) != 1:
         return None
     try:

@@ -11,11 +11,12 @@ from sqlalchemy import RowMapping, Table, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import directory
+from mailroom.contracts import MAIL_HEADER
 from mailroom.service import TraceKeys, TraceStep
 from mailroom_router.store import arrival, own_mail
 
 KNOWN_BY = {
-    "header": "its header X-Mailroom-Mail, in a Sent folder, names the mail that we sent",
+    "header": f"its header {MAIL_HEADER}, in a Sent folder, names the mail that we sent",
     "fingerprint": "Message-ID, From, Date and text are those of a mail that is known",
 }
 

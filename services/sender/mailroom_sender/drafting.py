@@ -12,13 +12,10 @@ from typing import Literal
 from uuid import UUID, uuid5
 
 from mailroom import mime
-from mailroom.contracts import Address, MailSend
+from mailroom.contracts import MAIL_HEADER, Address, MailSend
 from mailroom_sender.addresses import sendable
 from mailroom_sender.outcomes import Target
 from mailroom_sender.validation import quotable
-
-OUR_HEADER = "X-Mailroom-Mail"
-"""Knows our copy in a Sent folder, though a relay gave the mail another Message-ID."""
 
 REFERENCES = 20
 """Message-IDs in References, at most: the first and the newest (as RFC 5537, 3.4.4)."""
@@ -92,7 +89,7 @@ def draft(
         in_reply_to=in_reply_to,
         references=references(asked, answered),
         auto_submitted=_AUTO[asked.auto],
-        headers=((OUR_HEADER, str(mail)),),
+        headers=((MAIL_HEADER, str(mail)),),
         tag=asked.tag,
     )
 

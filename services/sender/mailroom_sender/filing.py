@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import Counter
 
 from mailroom import clock, directory, imap, objects, tls
+from mailroom.contracts import MAIL_HEADER
 from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account, Server
 from mailroom.messaging import outbox
@@ -24,7 +25,6 @@ from mailroom.messaging.stopping import end_if_cancelled
 from mailroom.service import Resources
 from mailroom_sender import copies, schedule
 from mailroom_sender.copies import Copy, Place
-from mailroom_sender.drafting import OUR_HEADER
 from mailroom_sender.leases import Lease, LeaseLost, attend, fence, rest, while_held, woken
 from mailroom_sender.logins import NoLogin, login, rest_after
 from mailroom_sender.settings import SenderSettings
@@ -162,7 +162,7 @@ async def _find(connection: imap.Connection, folder: str, copy: Copy) -> Place |
         if folder in {one.name for one in await imap.list_folders(connection)}:
             raise
         return None
-    uids = await imap.search_header(connection, OUR_HEADER, str(copy.mail))
+    uids = await imap.search_header(connection, MAIL_HEADER, str(copy.mail))
     uids = uids or await imap.search_header(connection, "Message-ID", copy.message_id)
     return (folder, opened.uidvalidity, uids[0]) if uids else None
 

@@ -23,8 +23,8 @@ IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=INLINE_LIMIT)]
 
 MAIL_HEADER = "X-Mailroom-Mail"
-"""Header of each mail of ours, with its mail id: a copy is known by it, though a relay gave the mail
-another Message-ID."""
+"""Header of each mail of ours, with its mail id: a copy is known by it, though a relay gave the
+mail another Message-ID."""
 
 Tag = Annotated[str, StringConstraints(pattern=r"^\[[\x21-\x5a\x5e-\x7e]{1,60}\]$")]
 """Printable ASCII in brackets, so that it stays outside encoded words (RFC 2047)."""
