@@ -150,8 +150,3 @@ def _notice_a_dead_line(connection: DBAPIConnection, _: ConnectionPoolEntry) -> 
 def schema_of(service: str) -> str:
     """The schema of a service: its name with dashes as underscores."""
     return service.replace("-", "_")
-
-
-def role_of(service: str) -> str:
-    """The database role of a service."""
-    return f"mailroom_{schema_of(service)}"

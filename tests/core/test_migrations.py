@@ -8,7 +8,8 @@ from alembic.migration import MigrationContext
 from pydantic_core import Url
 from sqlalchemy import Connection, text
 
-from mailroom.database import engine, role_of, schema_of
+from deploy.local import role_of
+from mailroom.database import engine, schema_of
 from mailroom.migrations import migrate, migrate_database
 from mailroom.service import Service, installed
 from mailroom.settings import OwnerSettings
