@@ -109,6 +109,18 @@ async def _write_directory(url: str) -> None:
                 }
             ],
         )
+        await tx.execute(
+            insert(directory.servers),
+            {
+                "account_id": desk.ACCOUNT,
+                "protocol": "smtp",
+                "host": "localhost",
+                "port": 25,
+                "tls": "none",
+                "username": "service",
+                "sealed_password": b"",
+            },
+        )
     await made.dispose()
 
 

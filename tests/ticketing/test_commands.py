@@ -2,21 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import pytest
 from click.testing import CliRunner
 from pydantic_core import Url
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import database as databases
 from mailroom import objects
 from mailroom.cli import mailroom
-from mailroom.contracts import MailRejected, MailSend
+from mailroom.contracts import FieldError, MailFailed, MailRejected, MailSend
 from mailroom_directory import store as directory
 from mailroom_ticketing.mails import TicketMail
 from mailroom_ticketing.service import record_outcome
@@ -66,34 +68,34 @@ def call(desks: Database, key_file: Path, bench: Bench) -> Call:
 
 
 @pytest.fixture
-async def with_server(desks: Database) -> None:
-    """The account can send."""
+async def more_mailboxes(desks: Database) -> None:
+    """A central one that feeds nothing, and a private one."""
+    user = {"id": directory_id("kim"), "name": "kim", "display_name": "Kim"}
+    spare = {"id": directory_id("spare"), "name": "spare", "kind": "central", "owner_id": None}
+    own = {"id": directory_id("own"), "name": "own", "kind": "private", "owner_id": user["id"]}
+    async with changing(desks) as tx:
+        await tx.execute(insert(directory.users), {**user, "created_at": NOON})
+        rows = [{**each, "created_at": NOON} for each in (spare, own)]
+        await tx.execute(insert(directory.mailboxes), rows)
+
+
+@asynccontextmanager
+async def changing(desks: Database) -> AsyncIterator[AsyncConnection]:
+    """The directory, as its owner changes it."""
     made = databases.engine(Url(desks.url("directory")), "test", connections=1)
     async with made.begin() as tx:
-        await tx.execute(
-            insert(directory.servers),
-            {
-                "account_id": ACCOUNT,
-                "protocol": "smtp",
-                "host": "localhost",
-                "port": 25,
-                "tls": "none",
-                "username": "service",
-                "sealed_password": b"",
-            },
-        )
-        user = {"id": directory_id("kim"), "name": "kim", "display_name": "Kim"}
-        await tx.execute(insert(directory.users), {**user, "created_at": NOON})
-        await tx.execute(
-            insert(directory.mailboxes),
-            [
-                {"id": directory_id("spare"), "name": "spare", "kind": "central", "owner_id": None}
-                | {"created_at": NOON},
-                {"id": directory_id("own"), "name": "own", "kind": "private"}
-                | {"owner_id": user["id"], "created_at": NOON},
-            ],
-        )
+        yield tx
     await made.dispose()
+
+
+async def enable(desks: Database, *, enabled: bool) -> None:
+    async with changing(desks) as tx:
+        await tx.execute(update(directory.accounts).values(enabled=enabled))
+
+
+async def without_server(desks: Database) -> None:
+    async with changing(desks) as tx:
+        await tx.execute(delete(directory.servers))
 
 
 def directory_id(name: str) -> UUID:
@@ -106,7 +108,7 @@ async def outbox(bench: Bench) -> list[MailSend]:
 
 
 async def test_a_ticket_queue_is_added_shown_changed_and_removed(
-    call: Call, with_server: None
+    call: Call, more_mailboxes: None
 ) -> None:
     added = await call(
         *("ticket-queue", "add", "Returns", "--mailbox", "spare", "--account", "service"),
@@ -165,21 +167,24 @@ async def test_a_ticket_queue_is_added_shown_changed_and_removed(
     ],
 )
 async def test_a_mistake_about_ticket_queues_is_one_line_and_exit_code_2(
-    call: Call, with_server: None, arguments: tuple[str, ...], line: str
+    call: Call, more_mailboxes: None, arguments: tuple[str, ...], line: str
 ) -> None:
     refused = await call("ticket-queue", *arguments)
     assert (refused.code, refused.out) == (2, "")
     assert line in refused.error
 
 
-async def test_an_account_without_a_server_for_sending_is_refused(call: Call) -> None:
+async def test_an_account_without_a_server_for_sending_is_refused(
+    call: Call, desks: Database
+) -> None:
+    await without_server(desks)
     refused = await call("ticket-queue", "add", "X", "--account", "service")
     assert refused.code == 2
     assert "--account 'service': this account cannot send" in refused.error
 
 
 async def test_a_ticket_queue_with_tickets_is_not_removed(
-    call: Call, bench: Bench, with_server: None
+    call: Call, bench: Bench, more_mailboxes: None
 ) -> None:
     await bench.bring(mail())
     refused = await call("ticket-queue", "remove", "Service")
@@ -252,6 +257,69 @@ async def test_a_key_that_was_used_for_another_reply_is_refused(call: Call, benc
     assert len(await outbox(bench)) == 1
 
 
+def rejected(send: MailSend) -> MailRejected:
+    errors = (FieldError(field="account", value="service", remedy="is disabled"),)
+    return MailRejected(
+        publisher="ticketing", idempotency_key=send.idempotency_key, event_id=None, errors=errors
+    )
+
+
+async def test_a_reply_that_was_rejected_is_asked_for_again(call: Call, bench: Bench) -> None:
+    """The sender takes a key again that it rejected."""
+    await bench.bring(mail())
+    await call("ticket", "reply", "1", stdin="Unplug it.")
+    (first,) = await outbox(bench)
+    await bench.handle(record_outcome, came(rejected(first), "sender"))
+    again = await call("ticket", "reply", "1", stdin="Unplug it.")
+    assert "will be sent to" in again.out
+    assert [each.idempotency_key for each in await outbox(bench)] == [first.idempotency_key] * 2
+    await bench.sent(first)
+    assert "was asked for before" in (await call("ticket", "reply", "1", stdin="Unplug it.")).out
+    assert len(await outbox(bench)) == 2
+
+
+async def test_a_reply_that_failed_is_refused_with_the_reason_until_it_has_another_key(
+    call: Call, bench: Bench
+) -> None:
+    await bench.bring(mail())
+    await call("ticket", "reply", "1", stdin="Unplug it.")
+    (first,) = await outbox(bench)
+    failed = MailFailed(
+        publisher="ticketing",
+        idempotency_key=first.idempotency_key,
+        mail=uuid4(),
+        account=ACCOUNT,
+        message_id="reply@acme.example",
+        reason="refused",
+        smtp_reply="550 no such user",
+    )
+    await bench.handle(record_outcome, came(failed, "sender"))
+    refused = await call("ticket", "reply", "1", stdin="Unplug it.")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"--key '{first.idempotency_key}': failed: the server refused it (550" in refused.error
+    assert "to send it all the same, give another with --key" in refused.error
+    assert len(await outbox(bench)) == 1
+    again = await call("ticket", "reply", "1", "--key", "again", stdin="Unplug it.")
+    assert "will be sent to" in again.out
+    assert len(await outbox(bench)) == 2
+
+
+async def test_from_an_account_that_cannot_send_nothing_is_asked_for(
+    call: Call, bench: Bench, desks: Database
+) -> None:
+    await bench.bring(mail())
+    await enable(desks, enabled=False)
+    refused = await call("ticket", "reply", "1", stdin="text")
+    assert refused.code == 2
+    assert "account 'service of Service': is disabled; `mailroom account change" in refused.error
+    await enable(desks, enabled=True)
+    await without_server(desks)
+    refused = await call("ticket", "reply", "1", stdin="text")
+    assert refused.code == 2
+    assert "account 'service of Service': cannot send; `mailroom account change" in refused.error
+    assert await outbox(bench) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "line"),
     [
@@ -304,10 +372,7 @@ async def test_show_prints_the_whole_dialogue_with_reasons_outcomes_and_suggesti
     await bench.bring(await stored(bench, mail(STRANGER, subject="Re: [#1] me too"), "Me too."))
     await call("ticket", "reply", "1", stdin="Unplug it.")
     (reply,) = await outbox(bench)
-    rejected = MailRejected(
-        publisher="ticketing", idempotency_key=reply.idempotency_key, event_id=None, errors=()
-    )
-    await bench.handle(record_outcome, came(rejected, "sender"))
+    await bench.handle(record_outcome, came(rejected(reply), "sender"))
     shown = await call("ticket", "show", "1")
     assert shown.code == 0
     assert "| It burns.·[2J" in shown.out

@@ -136,29 +136,51 @@ async def _check(tx: AsyncConnection, found: Ticket) -> None:
     if found.customer is None or not _ADDRESS.fullmatch(found.customer.address):
         whom = found.customer.address if found.customer else ""
         raise refuse("customer", whom, f"ticket {found.number} has no address to answer to")
-    if await directory.account(tx, str(found.queue.account)) is None:
+    queue = found.queue
+    account = await directory.account(tx, str(queue.account))
+    if account is None:
         remedy = "is gone; give another: mailroom ticket-queue change NAME --account ACCOUNT"
-        raise refuse("account", f"{found.queue.account} of {found.queue.name}", remedy)
+        raise refuse("account", f"{queue.account} of {queue.name}", remedy)
+    if not account.enabled:
+        remedy = f"is disabled; `mailroom account change {account.name} --enabled`"
+        raise refuse("account", f"{account.name} of {queue.name}", remedy)
+    if account.smtp is None:
+        remedy = f"cannot send; `mailroom account change {account.name} --smtp URL`"
+        raise refuse("account", f"{account.name} of {queue.name}", remedy)
 
 
 async def _ask(tx: AsyncConnection, found: Ticket, send: MailSend, correlation_id: str) -> bool:
-    """Write request and command; false when this key asked for the same before."""
-    before = await store.request_of(tx, send.idempotency_key)
-    if before is not None:
-        if (before.record, before.to, before.cc, before.text) == (
-            send.record,
-            send.to,
-            send.cc,
-            send.text,
-        ):
-            return False
-        raise refuse("--key", send.idempotency_key, "was used for another reply; give a new one")
-    now = clock.now()
+    """Write request and command; false when this key asked for the same, and it leaves or left."""
     correspondent = normal(send.to[0].address)
-    asked = Request(send, "reply", found, correspondent, correlation_id, now)
-    await store.add_requests(tx, [asked])
+    asked = Request(send, "reply", found, correspondent, correlation_id, clock.now())
+    before = await store.request_of(tx, send.idempotency_key)
+    if before is None:
+        await store.add_requests(tx, [asked])
+    elif await _may_ask_again(tx, before, send):
+        await store.renew_request(tx, asked)
+    else:
+        return False
     await outbox.add(tx, store.messaging, [Outgoing(send, correlation_id)])
     return True
+
+
+async def _may_ask_again(tx: AsyncConnection, before: MailSend, send: MailSend) -> bool:
+    """Only what was rejected: of that the sender has kept nothing, and takes its key again."""
+    key = send.idempotency_key
+    if (before.record, before.to, before.cc, before.text) != (
+        send.record,
+        send.to,
+        send.cc,
+        send.text,
+    ):
+        raise refuse("--key", key, "was used for another reply; give a new one")
+    became = await store.outcomes_of(tx, key)
+    if "sent" in became or "filed" in became:
+        return False
+    if "failed" in became:
+        remedy = "to send it all the same, give another with --key"
+        raise refuse("--key", key, f"failed: {one_line(became['failed'])}; {remedy}")
+    return "rejected" in became
 
 
 def _written(file: Path | None) -> str:

@@ -44,7 +44,7 @@ from mailroom.messaging.envelope import Received
 from mailroom.messaging.tables import messaging_tables
 from mailroom_ticketing.composing import Request
 from mailroom_ticketing.known import TicketQueue
-from mailroom_ticketing.outcomes import Outcome
+from mailroom_ticketing.outcomes import Outcome, What
 
 metadata = MetaData(schema="ticketing")
 messaging = messaging_tables(metadata)
@@ -235,22 +235,29 @@ def as_address(stored: Mapping[str, str] | None) -> Address | None:
 
 async def add_requests(tx: AsyncConnection, requests: Sequence[Request]) -> None:
     """Remember what the sender is asked for."""
-    rows = [
-        {
-            "idempotency_key": each.send.idempotency_key,
-            "ticket": each.ticket.number,
-            "kind": each.kind,
-            "ticket_queue": each.ticket.queue.id,
-            "correspondent": each.correspondent,
-            "answers": each.send.answers.mail if each.send.answers else None,
-            "send": each.send.model_dump(mode="json", exclude_none=True),
-            "correlation_id": each.correlation_id,
-            "requested_at": each.requested_at,
-        }
-        for each in requests
-    ]
-    if rows:
-        await tx.execute(insert(request), rows)
+    if requests:
+        await tx.execute(insert(request), [_request_row(each) for each in requests])
+
+
+async def renew_request(tx: AsyncConnection, asked: Request) -> None:
+    """Remember that the sender is asked again, with the same key."""
+    same = request.c.idempotency_key == asked.send.idempotency_key
+    await tx.execute(update(request).where(same).values(_request_row(asked)))
+
+
+def _request_row(asked: Request) -> dict[str, Any]:
+    send = asked.send
+    return {
+        "idempotency_key": send.idempotency_key,
+        "ticket": asked.ticket.number,
+        "kind": asked.kind,
+        "ticket_queue": asked.ticket.queue.id,
+        "correspondent": asked.correspondent,
+        "answers": send.answers.mail if send.answers else None,
+        "send": send.model_dump(mode="json", exclude_none=True),
+        "correlation_id": asked.correlation_id,
+        "requested_at": asked.requested_at,
+    }
 
 
 async def add_outcomes(tx: AsyncConnection, outcomes: Sequence[Outcome]) -> None:
@@ -315,6 +322,13 @@ async def request_of(tx: AsyncConnection, idempotency_key: str) -> MailSend | No
     wanted = select(request.c.send).where(request.c.idempotency_key == idempotency_key)
     found = (await tx.execute(wanted)).scalar_one_or_none()
     return MailSend.model_validate(found) if found else None
+
+
+async def outcomes_of(tx: AsyncConnection, idempotency_key: str) -> dict[What, str]:
+    """What became of the request with this key: each kind of fact, with its newest words."""
+    mine = outcome.c.idempotency_key == idempotency_key
+    rows = await tx.execute(select(outcome.c.what, outcome.c.words).where(mine).order_by("at"))
+    return {row.what: row.words for row in rows}
 
 
 async def newest_incoming(tx: AsyncConnection, number: int) -> RowMapping | None:
