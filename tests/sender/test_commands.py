@@ -4,7 +4,9 @@ import asyncio
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,14 +136,14 @@ async def test_what_was_sent_and_what_was_rejected_is_shown(office: Office) -> N
     assert "MAIL 'nothing': no such mail" in said
 
 
-async def held(office: Office, anna: str) -> str:
+async def held(office: Office, *recipients: str, **asked: Any) -> str:
     """A mail of which nobody knows whether it left, though it did."""
     await office.change_account(unknown="hold")
     async with office.wire() as wire:
         await office.send_by(wire)
         wire.at_end = AtEnd.CUT_AFTER
         async with office.sending():
-            key = await office.ask(to=to(anna))
+            key = await office.ask(to=to(*recipients), **asked)
             await office.is_in(key, "unknown")
         wire.at_end = AtEnd.PASS
     return key
@@ -166,6 +168,34 @@ async def test_a_person_ends_the_hold_of_a_mail(
     assert len(await office.told("mail.sent")) == (state == "sent")
     code, _, said = await mailroom(office, "sent", "release", key, word)
     assert (code, f"MAIL '{key}': is not held" in said) == (2, True)
+
+
+async def test_who_was_refused_is_not_taken_for_arrived_with_those_of_whom_nobody_knew(
+    office: Office,
+) -> None:
+    anna, later, never = office.mailbox(), "tempfail@example.com", "permfail@example.com"
+    key = await held(office, anna, later, never)
+    code, _, said = await mailroom(office, "sent", "release", key, "arrived")
+    assert (code, said) == (0, "")
+    (sent,) = await office.told("mail.sent")
+    assert [each["address"] for each in sent["accepted"]] == [anna]
+    assert [each["address"] for each in sent["refused"]] == [later, never]
+    async with office.sending():
+        row = await office.tried(key, 2)
+    assert (row["state"], row["due"] is None) == ("sent", False)
+    assert len(await office.mails(anna)) == 1
+
+
+async def test_what_would_be_held_again_at_once_is_not_sent_again(office: Office) -> None:
+    anna, day = office.mailbox(), timedelta(days=1)
+    expired = await held(office, anna, expires_at=office.now() + day)
+    removed = await held(office, anna)
+    office.move_clock(day)
+    await office.remove_account()
+    for key, why in ((expired, "the mail expired at "), (removed, "its account was removed")):
+        code, _, said = await mailroom(office, "sent", "release", key, "again")
+        assert (code, f"WORD 'again': {why}" in said) == (2, True)
+        assert (await office.row(key))["state"] == "unknown"
 
 
 async def test_an_id_that_two_publishers_use_is_asked_for_by_mail_id(office: Office) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from mailroom_sender.outcomes import (
     Answered,
     Before,
@@ -12,9 +14,11 @@ from mailroom_sender.outcomes import (
     Unanswered,
     Unreachable,
     Verdict,
+    Word,
     cancel,
     decide,
     give_up,
+    release,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -185,3 +189,105 @@ def test_only_what_has_not_left_is_cancelled() -> None:
     assert (verdict.state, verdict.due, verdict.failed) == ("cancelled", None, None)
     for late in ("sending", "sent", "failed", "unknown", "cancelled"):
         assert cancel(late, BOTH) is None
+
+
+CARL = Target("carl@example.com")
+ALL = Before((ANNA, BERT, CARL))
+
+
+def held() -> Before:
+    """Anna was offered the mail, and nobody knows; Bert was refused for good, Carl for now."""
+    said = {ANNA.address: OK, BERT.address: NEVER, CARL.address: LATER}
+    verdict = decide(ALL, Unanswered(said, "cut"), NOON, HOLD)
+    assert verdict.state == "unknown"
+    return then(ALL, verdict)
+
+
+def test_taken_for_arrived_are_those_of_whom_nobody_knew_and_the_rest_is_tried_on() -> None:
+    verdict = release(held(), "arrived", NOON)
+    assert (verdict.state, verdict.tell_sent, verdict.due) == ("sent", True, NOON)
+    assert states(verdict) == ["accepted", "refused", "pending"]
+    last = decide(then(held(), verdict), Answered({CARL.address: OK}, OK), NOON, HOLD)
+    assert (last.state, states(last), last.failed) == (
+        "sent",
+        ["accepted", "refused", "accepted"],
+        None,
+    )
+
+
+def test_taken_for_dropped_are_those_of_whom_nobody_knew_and_the_rest_is_tried_on() -> None:
+    verdict = release(held(), "dropped", NOON)
+    assert (verdict.state, verdict.failed, verdict.due) == ("accepted", None, NOON)
+    assert states(verdict) == ["refused", "refused", "pending"]
+    dropped = then(held(), verdict)
+    sent = decide(dropped, Answered({CARL.address: OK}, OK), NOON, HOLD)
+    assert (sent.state, sent.tell_sent, sent.unknowns) == ("sent", True, 0)
+    failed = decide(dropped, Answered({CARL.address: NEVER}, None), NOON, HOLD)
+    assert (failed.state, failed.failed, len(failed.told)) == ("failed", "refused", 3)
+
+
+def test_who_was_refused_beside_those_of_whom_nobody_knew_is_told_when_they_are_dropped() -> None:
+    tried = Unanswered({ANNA.address: OK, BERT.address: NEVER}, "cut")
+    verdict = release(then(BOTH, decide(BOTH, tried, NOON, HOLD)), "dropped", NOON)
+    assert (verdict.state, verdict.failed, verdict.due) == ("failed", "refused", None)
+    assert [target.address for target in verdict.told] == [BERT.address]
+
+
+def test_sent_again_are_those_of_whom_nobody_knew_and_who_was_refused_for_now() -> None:
+    verdict = release(held(), "again", NOON)
+    assert (verdict.state, verdict.due) == ("accepted", NOON)
+    assert states(verdict) == ["pending", "refused", "pending"]
+
+
+def test_of_whom_nobody_knew_in_an_earlier_try_nobody_knows_still() -> None:
+    """Bert may have the first one, though it was refused for now the second time."""
+    both = Unanswered({ANNA.address: OK, BERT.address: OK}, "cut")
+    before = then(BOTH, decide(BOTH, both, NOON, POLICY))
+    one = Unanswered({ANNA.address: OK, BERT.address: LATER}, "cut")
+    verdict = decide(before, one, NOON, HOLD)
+    assert [target.address for target in verdict.told] == [ANNA.address, BERT.address]
+    assert states(release(then(before, verdict), "arrived", NOON)) == ["accepted", "accepted"]
+
+
+def test_who_is_refused_for_good_may_have_had_it_from_an_earlier_try() -> None:
+    both = Unanswered({ANNA.address: OK, BERT.address: OK}, "cut")
+    before = then(BOTH, decide(BOTH, both, NOON, POLICY))
+    refused = decide(before, answered(NEVER, NEVER, None), NOON, POLICY)
+    verdict = release(then(before, refused), "arrived", NOON)
+    assert (verdict.state, states(verdict)) == ("sent", ["accepted", "accepted"])
+
+
+@pytest.mark.parametrize("end", ["expired", "cancelled"])
+def test_what_is_over_is_tried_for_nobody_when_its_hold_ends(end: str) -> None:
+    said = {ANNA.address: OK, BERT.address: NEVER, CARL.address: LATER}
+    before = then(ALL, decide(ALL, Unanswered(said, "cut"), NOON, POLICY))
+    over = cancel("accepted", before) if end == "cancelled" else give_up(before, "expired")
+    assert over is not None
+    assert (over.state, len(over.told)) == ("unknown", 3)
+    words: dict[Word, str] = {"arrived": "accepted", "dropped": "refused"}
+    for word, state in words.items():
+        verdict = release(then(before, over), word, NOON)
+        assert (verdict.due, states(verdict)) == (None, [state, "refused", "refused"])
+
+
+@pytest.mark.parametrize("tried", ["answered", "resent", "held"])
+def test_who_is_refused_after_mail_sent_is_told_though_others_are_still_tried(tried: str) -> None:
+    first = Answered({ANNA.address: OK, BERT.address: LATER, CARL.address: LATER}, OK)
+    before = then(ALL, decide(ALL, first, NOON, POLICY))
+    if tried == "answered":
+        second = Answered({BERT.address: NEVER, CARL.address: LATER}, None)
+        verdict = decide(before, second, NOON, POLICY)
+        assert verdict.failed == "refused"
+    else:
+        cut = Unanswered({BERT.address: NEVER, CARL.address: OK}, "cut")
+        verdict = decide(before, cut, NOON, HOLD if tried == "held" else POLICY)
+    told = [target.address for target in verdict.told]
+    assert told == [BERT.address, *([CARL.address] if tried == "held" else [])]
+
+
+def test_of_a_mail_held_by_an_earlier_version_all_who_wait_are_meant() -> None:
+    """It had not written down of whom nobody knows."""
+    before = replace(BOTH, unknowns=1)
+    assert states(release(before, "arrived", NOON)) == ["accepted", "accepted"]
+    refused = replace(before, targets=tuple(replace(t, state="refused") for t in BOTH.targets))
+    assert states(release(refused, "again", NOON)) == ["pending", "pending"]

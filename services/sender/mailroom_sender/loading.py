@@ -141,7 +141,8 @@ async def _load(tx: AsyncConnection, query: Select[Any], **given: object) -> lis
         return []
     targets: dict[UUID, list[Target]] = {row["mail"]: [] for row in rows}
     for row in await tx.execute(_RECIPIENTS, {"mails": list(targets)}):
-        targets[row.mail].append(Target(row.address, row.state, row.code, row.reply))
+        target = Target(row.address, row.state, row.code, row.reply, row.doubtful)
+        targets[row.mail].append(target)
     return [_request(row, targets[row["mail"]]) for row in rows]
 
 

@@ -5,7 +5,7 @@ second copy unless the account says so and `mail.sent` will say "maybe twice". P
 plain data: no clock, no connection, no table.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -48,6 +48,8 @@ class Target:
     state: Literal["pending", "accepted", "refused"] = "pending"
     code: int | None = None
     reply: str = ""
+    doubtful: bool = False
+    """The answer to DATA for it is not known: it may have the mail, whatever was said since."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def decide(before: Before, tried: Try, now: datetime, policy: Policy) -> Verdict
     )
     if waiting and due is None:
         return _closed(before, verdict, "expired")
-    return verdict if waiting else _closed(before, verdict, "refused")
+    return _waiting(before, verdict) if waiting else _closed(before, verdict, "refused")
 
 
 def give_up(before: Before, reason: Literal["expired", "account_removed"]) -> Verdict:
@@ -157,7 +159,7 @@ def cancel(state: State, before: Before) -> Verdict | None:
     if state != "accepted":
         return None
     cancelled = Verdict("cancelled", before.targets, None, before.failures, before.unknowns)
-    return _held(cancelled, before.targets) if before.unknowns else cancelled
+    return _over(cancelled) if before.unknowns else cancelled
 
 
 def after(targets: Iterable[Target], tried: Try) -> tuple[Target, ...]:
@@ -175,11 +177,11 @@ def _after(target: Target, tried: Try) -> Target:
         return target
     if reply.is_positive:
         if isinstance(tried, Unanswered):
-            return replace(target, code=None, reply=tried.problem)
+            return replace(target, code=None, reply=tried.problem, doubtful=True)
         reply = tried.data or reply
     said = replace(target, code=reply.code, reply=reply.text)
     if reply.is_positive:
-        return replace(said, state="accepted")
+        return replace(said, state="accepted", doubtful=False)
     return replace(said, state="refused") if reply.is_final_refusal else said
 
 
@@ -196,9 +198,31 @@ def _unknown(before: Before, tried: Unanswered, now: datetime, policy: Policy) -
         unknowns=unknowns,
     )
     if resend:
-        return verdict
-    offered = {address for address, reply in tried.recipients.items() if reply.is_positive}
-    return _held(verdict, (target for target in targets if target.address in offered))
+        return _waiting(before, verdict)
+    new = _newly_refused(before, targets) if before.left else ()
+    return _held(verdict, (target for target in targets if target.doubtful or target in new))
+
+
+def _waiting(before: Before, verdict: Verdict) -> Verdict:
+    """Others are still tried. Until `mail.sent`, the last event tells of everybody."""
+    refused = _newly_refused(before, verdict.targets)
+    return replace(verdict, failed="refused", told=refused) if before.left and refused else verdict
+
+
+def _newly_refused(before: Before, targets: Iterable[Target]) -> tuple[Target, ...]:
+    were_open = {target.address for target in before.targets if target.state == "pending"}
+    return tuple(t for t in targets if t.state == "refused" and t.address in were_open)
+
+
+def _over(verdict: Verdict) -> Verdict:
+    """As `_held`, and nobody is tried any more, whatever is said of the doubtful ones."""
+    if not any(target.doubtful for target in verdict.targets):
+        return _held(verdict, verdict.targets)
+    closed = tuple(
+        target if target.doubtful or target.state != "pending" else replace(target, state="refused")
+        for target in verdict.targets
+    )
+    return _held(replace(verdict, targets=closed), closed)
 
 
 def _held(verdict: Verdict, doubtful: Iterable[Target]) -> Verdict:
@@ -210,7 +234,7 @@ def _held(verdict: Verdict, doubtful: Iterable[Target]) -> Verdict:
 def _closed(before: Before, verdict: Verdict, reason: FailedReason) -> Verdict:
     """Nobody is tried any more: tell of those whom no earlier event told of."""
     if before.unknowns and not _accepted(verdict.targets):
-        return _held(verdict, verdict.targets)
+        return _over(verdict)
     closed = tuple(
         replace(target, state="refused") if target.state == "pending" else target
         for target in verdict.targets
@@ -218,9 +242,8 @@ def _closed(before: Before, verdict: Verdict, reason: FailedReason) -> Verdict:
     settled = replace(verdict, targets=closed)
     if verdict.state == "accepted":
         return replace(settled, state="failed", failed=reason, told=closed)
-    earlier = before.targets if before.left else verdict.targets
-    open_before = {target.address for target in earlier if target.state == "pending"}
-    told = tuple(t for t in closed if t.state == "refused" and t.address in open_before)
+    earlier = before if before.left else replace(before, targets=verdict.targets)
+    told = _newly_refused(earlier, closed)
     return replace(settled, failed=reason, told=told) if told else settled
 
 
@@ -235,26 +258,49 @@ Word = Literal["again", "arrived", "dropped"]
 def release(before: Before, word: Word, now: datetime) -> Verdict:
     """End the hold: send it again, or take it for arrived, or for dropped.
 
-    This concerns the recipients of whom nobody knows; where all were refused, those.
+    This concerns the recipients of whom nobody knows; who was refused for now is tried on.
     """
-    doubtful = [target for target in before.targets if target.state == "pending"]
-    doubtful = doubtful or [target for target in before.targets if target.state == "refused"]
+    doubtful = _doubtful(before)
     states: Mapping[Word, Literal["pending", "accepted", "refused"]] = {
         "again": "pending",
         "arrived": "accepted",
         "dropped": "refused",
     }
     targets = tuple(
-        replace(target, state=states[word]) if target in doubtful else target
+        replace(target, state=states[word], doubtful=word == "again")
+        if target in doubtful
+        else target
         for target in before.targets
     )
     left = before.left or word == "arrived"
-    waiting: State = "sent" if left else "accepted"
-    return Verdict(
-        state="failed" if word == "dropped" and not left else waiting,
+    waits = any(target.state == "pending" for target in targets)
+    verdict = Verdict(
+        state="sent" if left else "accepted",
         targets=targets,
-        due=now if word == "again" else None,
+        due=now if waits else None,
         failures=0,
-        unknowns=before.unknowns,
+        # Of those who still wait, a person who says `dropped` has left nobody in doubt.
+        unknowns=0 if word == "dropped" else before.unknowns,
         tell_sent=word == "arrived" and not before.left,
     )
+    return verdict if left or waits else _dropped(verdict, doubtful)
+
+
+def _doubtful(before: Before) -> tuple[Target, ...]:
+    """Of whom nobody knows. An earlier version did not write it down."""
+    for meant in (
+        lambda target: target.doubtful,
+        lambda target: target.state == "pending",
+        lambda target: target.state == "refused",
+    ):
+        if found := tuple(filter(meant, before.targets)):
+            return found
+    return ()
+
+
+def _dropped(verdict: Verdict, doubtful: Collection[Target]) -> Verdict:
+    """Of the doubtful ones it was told when they were held."""
+    known = {target.address for target in doubtful}
+    refused = tuple(target for target in verdict.targets if target.address not in known)
+    failed: FailedReason | None = "refused" if refused else None
+    return replace(verdict, state="failed", failed=failed, told=refused)

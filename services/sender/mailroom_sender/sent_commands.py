@@ -87,7 +87,8 @@ def release(mail: str, word: Word) -> None:
     """End the hold of a mail of which nobody knows whether it left.
 
     `again` sends it once more, with the same Message-ID. `arrived` takes it for sent, and `dropped`
-    for lost: neither sends anything. Look into the recipient's mailbox, or ask him, first.
+    for lost: neither sends anything to those recipients. Whom the server refused for now is tried
+    on. Look into the recipient's mailbox, or ask him, first.
     """
     run(_release(mail, word))
     click.echo(f"{mail} {word}")
@@ -169,10 +170,22 @@ async def _release(mail: str, word: Word) -> None:
                 "MAIL", mail, f"is not held: it is {state}; `mailroom sent list` shows them"
             )
         now = clock.now()
+        if word == "again":
+            await _refuse_what_would_not_be_sent(tx, locked, now)
         verdict = outcomes.release(locked.before, word, now)
         events = await apply(tx, locked, verdict, "taken for arrived by a person")
         await outbox.add(tx, store.messaging, events)
         await wake(tx)
+
+
+async def _refuse_what_would_not_be_sent(tx: AsyncConnection, held: Request, now: datetime) -> None:
+    """It would be held again at once, with another `mail.failed`."""
+    remedy = "it would not be sent; say `arrived` or `dropped`, or ask for it anew by another key"
+    if held.expires_at is not None and held.expires_at <= now:
+        why = f"the mail expired at {held.expires_at.isoformat()}"
+        raise refuse("WORD", "again", f"{why}, and {remedy}")
+    if await directory.account(tx, str(held.account)) is None:
+        raise refuse("WORD", "again", f"its account was removed, and {remedy}")
 
 
 async def _found(tx: AsyncConnection, mail: str) -> Request:

@@ -273,4 +273,5 @@ def _target_row(target: Target) -> dict[str, Any]:
         "state": target.state,
         "code": target.code,
         "reply": target.reply,
+        "doubtful": target.doubtful,
     }

@@ -79,6 +79,8 @@ recipients = Table(
     Column("state", Text, nullable=False),
     Column("code", Integer),
     Column("reply", Text, nullable=False, server_default=text("''")),
+    # The answer to DATA for it is not known.
+    Column("doubtful", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("mail", "number"),
     UniqueConstraint("mail", "address"),
 )
