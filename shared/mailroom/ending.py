@@ -85,5 +85,7 @@ def _end_by_force() -> None:
 
 
 def _exit() -> NoReturn:
-    sys.stdout.flush()
+    # A full disk, or a collector that is gone.
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
     os._exit(0)

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from signal import SIGTERM
+from typing import Any
+
+import pytest
 
 START = """
 import asyncio, threading
@@ -26,6 +30,9 @@ ending.END_WITHIN = 3.0
 {before}
 asyncio.run(main())
 """
+SLEEPS = """
+        await asyncio.sleep(3600)"""
+
 SWALLOWS = """
         try:
             await asyncio.sleep(3600)
@@ -39,14 +46,22 @@ STUCK = """
             threading.Event().wait()"""
 
 
-async def ended(before: str = "", work: str = "await asyncio.sleep(3600)") -> tuple[float, str]:
-    """Ask a process with this work to stop: after how many seconds it ended, its last words."""
+async def started(before: str, work: str) -> asyncio.subprocess.Process:
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", START.format(before=before, work=work)),
         stdout=asyncio.subprocess.PIPE,
+        # Otherwise nothing ever waits to be flushed.
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
     )
     assert running.stdout
     assert await running.stdout.readline() == b"started\n"
+    return running
+
+
+async def ended(before: str = "", work: str = "await asyncio.sleep(3600)") -> tuple[float, str]:
+    """Ask a process with this work to stop: after how many seconds it ended, its last words."""
+    running = await started(before, work)
+    assert running.stdout
     running.send_signal(SIGTERM)
     began = time.monotonic()
     words = (await running.stdout.read()).decode()
@@ -77,6 +92,22 @@ async def test_an_event_loop_that_is_stuck_is_cut_off() -> None:
     seconds, words = await ended(work=STUCK)
     assert 3 < seconds < 10
     assert events(words) == ["stopping", "ended_by_force"]
+
+
+@pytest.mark.parametrize("work", [SLEEPS, STUCK], ids=["in order", "by force"])
+async def test_an_output_that_nobody_takes_keeps_no_process_from_ending(work: str) -> None:
+    """Nor does a thread then that hangs."""
+    hangs = "threading.Thread(target=threading.Event().wait).start()"
+    running = await started(hangs, f"print('pending'){work}")
+    pipe: Any = running._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+    pipe.close()
+    try:
+        async with asyncio.timeout(20):
+            running.send_signal(SIGTERM)
+            assert await running.wait() == 0
+    finally:
+        if running.returncode is None:
+            running.kill()
 
 
 def events(words: str) -> list[str]:
