@@ -23,14 +23,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy import local
-from mailroom import clock, directory
+from mailroom import clock, directory, objects
 from mailroom import database as databases
 from mailroom.contracts import DirectoryChanged, MailCancel, MailSend
 from mailroom.messaging import outbox
 from mailroom.messaging.envelope import Received
 from mailroom.service import Handler, Resources
 from mailroom_directory import store as people
-from mailroom_sender import filing, housekeeping, sending, service
+from mailroom_sender import filing, housekeeping, sending, service, store
 from mailroom_sender.leases import Lease
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import attempts, copies, leases, messaging, rejections, requests
@@ -160,6 +160,13 @@ class Office:
         command = request(**asked)
         await self.handle(service.send, received(command, publisher))
         return command.idempotency_key
+
+    async def upload(self, content: bytes, publisher: str = ERP) -> str:
+        """Put a file into the store for a publisher; its SHA-256."""
+        stored = await objects.put(self.resources.objects, content)
+        async with self.resources.engine.begin() as tx:
+            await store.insert_uploads(tx, publisher, [stored], clock.now())
+        return stored.sha256
 
     async def cancel(self, key: str, publisher: str = ERP) -> None:
         """Hand a cancellation to the sender's handler."""

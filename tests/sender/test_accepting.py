@@ -17,7 +17,7 @@ PDF = b"%PDF-1.7 \x00\xff" * 1000
 
 
 async def test_a_mail_has_all_that_its_request_asked_for(office: Office) -> None:
-    pdf = await objects.put(office.resources.objects, PDF)
+    pdf = await office.upload(PDF)
     logo = base64.b64encode(b"\x89PNG").decode()
     asked: dict[str, Any] = {
         "to": [{"name": "Jürgen Groß, Einkauf", "address": "juergen@müller.example"}],
@@ -28,7 +28,7 @@ async def test_a_mail_has_all_that_its_request_asked_for(office: Office) -> None
         "text": "Grüße\n.\nEnde",
         "html": '<p>Grüße <img src="cid:logo"></p>',
         "attachments": [
-            {"filename": "Rechnung Ä.pdf", "type": "application/pdf", "object": pdf.sha256},
+            {"filename": "Rechnung Ä.pdf", "type": "application/pdf", "object": pdf},
             {"filename": "logo.png", "type": "image/png", "inline": logo, "content_id": "logo"},
         ],
         "answers": {"message_id": "q@customer.example", "references": ["p@customer.example"]},
@@ -60,6 +60,34 @@ async def test_a_mail_has_all_that_its_request_asked_for(office: Office) -> None
     assert headers["x-mailroom-mail"] == str(row["mail"])
     assert mail.message_id == f"{row['mail']}@example.com"
     assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+
+
+async def test_nobody_attaches_what_was_not_uploaded_for_it(office: Office) -> None:
+    """`mail.sent` tells the hash of each mail, also to who may read none."""
+    secret = await office.row(await office.ask("ticketing", to=to("a@example.com")))
+    others = await office.upload(PDF, "shop")
+    for stolen in (secret["raw_sha256"], others, "cd" * 32):
+        file = {"filename": "x", "type": "message/rfc822", "object": stolen}
+        await office.ask(to=to("thief@example.com"), attachments=[file])
+    assert await office.count_requests() == 1
+    remedy = "is not an upload of erp: `mailroom attachment add --publisher erp FILE` makes it one"
+    for rejected in await office.told("mail.rejected"):
+        (error,) = rejected["errors"]
+        assert (error["field"], error["remedy"]) == ("attachments.0.object", remedy)
+    await office.upload(PDF)
+    pdf = {"filename": "x", "type": "application/pdf", "object": others}
+    for publisher in (ERP, "ticketing"):
+        await office.ask(publisher, to=to("a@example.com"), attachments=[pdf])
+    assert await office.count_requests() == 3
+
+
+async def test_uploads_are_forgotten_with_the_requests_of_their_time(office: Office) -> None:
+    file = {"filename": "x", "type": "application/pdf", "object": await office.upload(PDF)}
+    for days, accepted in ((399, 1), (2, 1)):
+        office.move_clock(timedelta(days=days))
+        await office.forget_old()
+        await office.ask(to=to("a@example.com"), attachments=[file])
+        assert await office.count_requests() == accepted
 
 
 async def test_html_alone_gets_a_text_beside_it(office: Office) -> None:

@@ -15,7 +15,7 @@ from mailroom.contracts import INLINE_LIMIT
 from mailroom.messaging.admission import LARGEST_BODY
 from mailroom_sender.commands import read_request
 from tests.installation import Broker
-from tests.sender.office import Office, to
+from tests.sender.office import ERP, Office, to
 from tests.sender.wire import AtEnd
 
 Done = tuple[int, str, str]
@@ -92,6 +92,29 @@ async def test_it_publishes_the_request_in_the_senders_name(office: Office, tmp_
     (attachment,) = event["attachments"]
     assert (attachment["filename"], attachment["type"]) == ("Größe.pdf", "application/pdf")
     assert len(attachment["object"]) == 64
+
+
+async def test_a_file_is_uploaded_for_a_publisher(office: Office, tmp_path: Path) -> None:
+    file = tmp_path / "Größe.pdf"
+    file.write_bytes(b"%PDF")
+    upload = ("attachment", "add", "--publisher", ERP)
+    code, printed, said = await mailroom(office, *upload, str(file), str(file))
+    assert (code, said) == (0, "")
+    one, other = (json.loads(line) for line in printed.splitlines())
+    assert one == other
+    assert (one["filename"], one["type"]) == ("Größe.pdf", "application/pdf")
+    await office.ask(to=to("a@example.com"), attachments=[one])
+    assert await office.count_requests() == 1
+    missing, large = str(tmp_path / "none"), tmp_path / "film"
+    with large.open("wb") as film:
+        film.truncate(25_000_001)
+    for arguments, why in (
+        ((*upload, missing), "does not exist"),
+        ((*upload, str(large)), "FILE 'film': has more than 25000000 bytes"),
+        (("attachment", "add", "--publisher", "e r p", str(file)), "--publisher 'e r p': 1 to 63"),
+    ):
+        code, printed, said = await mailroom(office, *arguments)
+        assert (code, printed, said.count("\n"), why in said) == (2, "", 1, True), said
 
 
 async def test_it_waits_for_the_outcome(office: Office, broker: Broker) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from datetime import timedelta
 
-from mailroom import objects
 from tests.sender.office import Office, to
 from tests.sender.wire import AtEnd
 from tests.waiting import until
@@ -112,8 +111,8 @@ async def test_a_stop_before_the_end_of_a_long_data_is_known_not_to_have_sent_it
     office: Office,
 ) -> None:
     anna = office.mailbox()
-    film = await objects.put(office.resources.objects, bytes(15_000_000))
-    file = {"filename": "film", "type": "video/mp4", "object": film.sha256}
+    film = await office.upload(bytes(15_000_000))
+    file = {"filename": "film", "type": "video/mp4", "object": film}
     async with office.wire() as wire:
         await office.send_by(wire)
         wire.at_end = AtEnd.STALL

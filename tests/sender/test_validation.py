@@ -124,6 +124,15 @@ def test_base64_that_is_none_is_named() -> None:
     assert wrong_fields(attachments=[inline | {"inline": "Zm9v"}]) == []
 
 
+def test_a_stranger_attaches_only_its_uploads() -> None:
+    known = Known("ready", {OBJECT: 1000}, publisher="erp", uploads={"cd" * 32})
+    (error,) = check(known, attachments=[FILE])
+    assert (error.field, error.value) == ("attachments.0.object", OBJECT)
+    assert "--publisher erp" in error.remedy
+    uploaded = Known("ready", {OBJECT: 1000}, publisher="erp", uploads={OBJECT})
+    assert check(uploaded, attachments=[FILE]) == ()
+
+
 def test_inline_files_are_limited_together_and_all_attachments_too() -> None:
     half = base64.b64encode(b"x" * (INLINE_LIMIT // 2 + 1)).decode()
     inline = {"filename": "a", "type": "text/plain", "inline": half}

@@ -41,6 +41,8 @@ class Surroundings:
     allowed: Collection[tuple[str, UUID]]
     """Which publishers may send with which accounts."""
     object_sizes: Mapping[str, int]
+    uploads: Collection[loading.Upload]
+    """Which of the objects that strangers name were uploaded for them."""
     hashes: Mapping[Key, str]
     cancelled: Collection[Key]
     message_ids: Mapping[UUID, str]
@@ -79,6 +81,7 @@ async def surroundings(
         accounts=accounts,
         allowed={pair for pair in wanted if await directory.may_send(tx, *pair)},
         object_sizes=_sizes(objects_, commands),
+        uploads=await loading.uploads(tx, _named_by_strangers(commands)),
         hashes=await loading.hashes(tx, keys),
         cancelled=await loading.cancelled_early(tx, keys),
         message_ids=await loading.message_ids(tx, answered),
@@ -98,7 +101,8 @@ def decide(
             REPEATED.inc()
             continue
         standing = _standing(account, command.publisher, around)
-        known = Known(standing, around.object_sizes, earlier)
+        uploads = _uploads(command.publisher, around)
+        known = Known(standing, around.object_sizes, earlier, command.publisher, uploads)
         errors = validation.faults(asked, content, known, now, size_limit)
         if errors or account is None:
             decisions.rejected.append((command, rejection(command, errors)))
@@ -148,6 +152,23 @@ def _standing(account: Account | None, publisher: str, around: Surroundings) -> 
     if not account.enabled:
         return "disabled"
     return "ready" if account.smtp is not None else "without_smtp"
+
+
+def _uploads(publisher: str, around: Surroundings) -> Collection[str] | None:
+    """What a publisher may attach; None for all, which services of ours may."""
+    if publisher in directory.OWN_SERVICES:
+        return None
+    return {sha256 for name, sha256 in around.uploads if name == publisher}
+
+
+def _named_by_strangers(commands: Sequence[Command]) -> set[loading.Upload]:
+    return {
+        (command.publisher, attachment.object)
+        for command in commands
+        if command.publisher not in directory.OWN_SERVICES
+        for attachment in command.event.attachments
+        if attachment.object is not None
+    }
 
 
 def _sizes(objects_: ObjectStore, commands: Sequence[Command]) -> dict[str, int]:

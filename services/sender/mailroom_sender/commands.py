@@ -1,4 +1,4 @@
-"""`mailroom send`: asking for a mail from a shell. `mailroom sent` stands beside it.
+"""`mailroom send`: asking for a mail from a shell; `sent` and `attachment` stand beside it.
 
 Invariant: it publishes `mail.send` as any program does, through the sender's outbox and in its
 name; the running service accepts or rejects it.
@@ -6,7 +6,6 @@ name; the running service accepts or rejects it.
 
 import asyncio
 import json
-import mimetypes
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,24 +17,21 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from sqlalchemy import select
 
-from mailroom import objects, settings
 from mailroom.cli import Refusal, connected, refuse, run
 from mailroom.contracts import MailSend
 from mailroom.messaging import outbox
 from mailroom.messaging.admission import LARGEST_BODY
 from mailroom.messaging.envelope import Outgoing
 from mailroom_sender import loading, store
+from mailroom_sender.attachment_commands import FILE, PUBLISHER, attachment, stored, told
 from mailroom_sender.requests import Request
 from mailroom_sender.sent_commands import sent
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import rejections
 from mailroom_sender.validation import shown
 
-__all__ = ["send", "sent"]
+__all__ = ["attachment", "send", "sent"]
 
-PUBLISHER = "sender"
-"""Whose name requests from the shell carry: whoever has the sender's database role may send with
-every account."""
 LOOK_EVERY = 0.2
 
 
@@ -44,7 +40,7 @@ LOOK_EVERY = 0.2
     "--attach",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="file to attach, of any size that the sender allows; repeatable",
 )
 @click.option(
@@ -62,7 +58,7 @@ def send(files: tuple[Path, ...], seconds: float | None) -> None:
     Prints its idempotency key; without one in the request, a new one. With --wait the exit code is
     0 for a mail that was sent, 1 for one that was not.
     """
-    asked = read_request(sys.stdin.buffer.read(LARGEST_BODY + 1), run(_stored(files)))
+    asked = read_request(sys.stdin.buffer.read(LARGEST_BODY + 1), run(_attachments(files)))
     event_id = run(_publish(asked))
     click.echo(asked.idempotency_key)
     if seconds is not None and not run(_wait(asked.idempotency_key, event_id, seconds)):
@@ -104,18 +100,8 @@ def _faults(invalid: ValidationError) -> list[str]:
     return faults
 
 
-async def _stored(files: Sequence[Path]) -> list[dict[str, Any]]:
-    if not files:
-        return []
-    opened = objects.open_store(settings.load(settings.CommonSettings).objects)
-    return [
-        {
-            "filename": file.name,
-            "type": mimetypes.guess_type(file.name)[0] or "application/octet-stream",
-            "object": (await objects.put(opened, file.read_bytes())).sha256,
-        }
-        for file in files
-    ]
+async def _attachments(files: Sequence[Path]) -> list[dict[str, Any]]:
+    return [told(file, ref) for file, ref in await stored(files)]
 
 
 async def _publish(asked: MailSend) -> UUID:

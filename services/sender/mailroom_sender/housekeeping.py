@@ -12,7 +12,7 @@ from mailroom import clock
 from mailroom.messaging.presence import begin
 from mailroom.service import Resources
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.tables import cancellations, copies, rejections, requests
+from mailroom_sender.tables import cancellations, copies, rejections, requests, uploads
 
 log = structlog.get_logger("mailroom.sender.housekeeping")
 
@@ -64,7 +64,7 @@ async def forget_old(resources: Resources[SenderSettings]) -> None:
 
 
 async def forget_once(resources: Resources[SenderSettings]) -> None:
-    """Forget requests that have come to an end, rejections and cancellations."""
+    """Forget requests that have come to an end, rejections, cancellations and uploads."""
     before, forgotten = clock.now() - timedelta(days=resources.settings.keep_days), FORGOTTEN
     while forgotten == FORGOTTEN:
         async with begin(resources.engine) as tx:
@@ -74,7 +74,7 @@ async def forget_once(resources: Resources[SenderSettings]) -> None:
 
 
 async def _prune(tx: AsyncConnection, before: datetime, limit: int) -> int:
-    """Forget requests, rejections and cancellations older than `before`; how many requests."""
+    """Forget requests and what else is older than `before`; how many requests."""
     old = (
         select(requests.c.mail)
         .where(requests.c.accepted_at < before, requests.c.ended_at.is_not(None))
@@ -83,4 +83,5 @@ async def _prune(tx: AsyncConnection, before: datetime, limit: int) -> int:
     gone = await tx.execute(delete(requests).where(requests.c.mail.in_(old)))
     await tx.execute(delete(rejections).where(rejections.c.rejected_at < before))
     await tx.execute(delete(cancellations).where(cancellations.c.cancelled_at < before))
+    await tx.execute(delete(uploads).where(uploads.c.uploaded_at < before))
     return gone.rowcount

@@ -22,9 +22,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom.arrays import rows_of
 from mailroom.contracts import MailSend, ObjectRef
+from mailroom_sender import tables
 from mailroom_sender.outcomes import Reply, Target
 from mailroom_sender.requests import Key, Request
 from mailroom_sender.tables import attempts, cancellations, recipients, requests
+
+Upload = tuple[str, str]
+"""Publisher and SHA-256."""
 
 # Built once: docs/decisions/statements-are-built-once.md.
 _MAILS, _IDS = rows_of("mails", Uuid), rows_of("ids", Text)
@@ -45,6 +49,11 @@ _HASHES = select(requests.c.publisher, requests.c.idempotency_key, requests.c.co
 )
 _CANCELLED = select(cancellations.c.publisher, cancellations.c.idempotency_key).join(
     _KEYS, _of_key(cancellations)
+)
+_UPLOADS = select(tables.uploads.c.publisher, tables.uploads.c.sha256).join(
+    _KEYS,
+    (tables.uploads.c.publisher == _KEYS.c.publisher)
+    & (tables.uploads.c.sha256 == _KEYS.c.idempotency_key),
 )
 _MESSAGE_IDS = select(requests.c.mail, requests.c.message_id).join(
     _MAILS, requests.c.mail == _MAILS.c.value
@@ -76,6 +85,14 @@ async def cancelled_early(tx: AsyncConnection, keys: Collection[Key]) -> set[Key
     """Those keys whose cancellation came before the request."""
     found = await tx.execute(_CANCELLED, _given(keys))
     return {(row.publisher, row.idempotency_key) for row in found}
+
+
+async def uploads(tx: AsyncConnection, named: Collection[Upload]) -> set[Upload]:
+    """Those of these objects that were uploaded for the publisher that names them."""
+    if not named:
+        return set()
+    found = await tx.execute(_UPLOADS, _given(named))
+    return {(row.publisher, row.sha256) for row in found}
 
 
 async def message_ids(tx: AsyncConnection, mails: Collection[UUID]) -> dict[UUID, str]:

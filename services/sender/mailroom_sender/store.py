@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom.contracts import MailRejected, MailSend
+from mailroom.contracts import MailRejected, MailSend, ObjectRef
 from mailroom.messaging.envelope import Received
 from mailroom_sender.outcomes import Reply, Target, Verdict
 from mailroom_sender.requests import Key, Request, without_body
@@ -35,6 +35,7 @@ from mailroom_sender.tables import (
     recipients,
     rejections,
     requests,
+    uploads,
 )
 
 __all__ = ["messaging", "metadata"]
@@ -102,6 +103,23 @@ async def insert_cancellations(tx: AsyncConnection, keys: Sequence[Key], now: da
     ]
     if rows:
         await tx.execute(upsert(cancellations).on_conflict_do_nothing(), rows)
+
+
+async def insert_uploads(
+    tx: AsyncConnection, publisher: str, files: Iterable[ObjectRef], now: datetime
+) -> None:
+    """Let a publisher attach these objects."""
+    sizes = {file.sha256: file.size for file in files}
+    rows = [
+        {"publisher": publisher, "sha256": sha256, "size": size, "uploaded_at": now}
+        for sha256, size in sorted(sizes.items())
+    ]
+    uploaded = upsert(uploads)
+    again = uploaded.on_conflict_do_update(
+        index_elements=[uploads.c.publisher, uploads.c.sha256],
+        set_={"uploaded_at": uploaded.excluded.uploaded_at},
+    )
+    await tx.execute(again, rows)
 
 
 _BEGIN = (

@@ -143,6 +143,16 @@ cancellations = Table(
     PrimaryKeyConstraint("publisher", "idempotency_key"),
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("publisher", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("uploaded_at", DateTime(timezone=True), nullable=False, index=True),
+    PrimaryKeyConstraint("publisher", "sha256"),
+)
+
 bounces = Table(
     "bounces",
     metadata,

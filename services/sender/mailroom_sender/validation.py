@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -42,6 +42,10 @@ class Known:
     """Bytes of those objects that exist, by SHA-256."""
     earlier_hash: str | None = None
     """`content_hash` of the request that used the same publisher and key before."""
+    publisher: str = ""
+    uploads: Container[str] | None = None
+    """What was uploaded for the publisher, by SHA-256; None for a service of ours, which may attach
+    all: the store has every publisher's mail, and the hashes of those are told in events."""
 
 
 def faults(
@@ -153,7 +157,7 @@ def _attachments(request: MailSend, known: Known, size_limit: int) -> Iterator[F
             content_ids.add(attachment.content_id)
         size = _size(attachment, known)
         if size is None:
-            yield _missing_bytes(field, attachment)
+            yield _missing_bytes(field, attachment, known)
             continue
         total += size
         inline += size if attachment.inline is not None else 0
@@ -178,18 +182,29 @@ def _attachment_headers(field: str, attachment: SendAttachment) -> Iterator[Fiel
 def _size(attachment: SendAttachment, known: Known) -> int | None:
     """Bytes of an attachment; None where there are none."""
     if attachment.inline is None:
-        return known.object_sizes.get(attachment.object or "")
+        return None if _is_foreign(attachment, known) else _stored_size(attachment, known)
     try:
         return len(base64.b64decode(attachment.inline, validate=True))
     except (binascii.Error, ValueError):
         return None
 
 
-def _missing_bytes(field: str, attachment: SendAttachment) -> FieldError:
+def _stored_size(attachment: SendAttachment, known: Known) -> int | None:
+    return known.object_sizes.get(attachment.object or "")
+
+
+def _is_foreign(attachment: SendAttachment, known: Known) -> bool:
+    return known.uploads is not None and attachment.object not in known.uploads
+
+
+def _missing_bytes(field: str, attachment: SendAttachment, known: Known) -> FieldError:
     if attachment.inline is not None:
         remedy = "give base64 with padding and without line breaks (RFC 4648 section 4)"
         return _wrong(f"{field}.inline", attachment.inline, remedy)
     remedy = "the object store has no bytes with this SHA-256; put them there first"
+    if _is_foreign(attachment, known):
+        upload = f"`mailroom attachment add --publisher {shown(known.publisher)} FILE`"
+        remedy = f"is not an upload of {shown(known.publisher)}: {upload} makes it one"
     return _wrong(f"{field}.object", attachment.object, remedy)
 
 
