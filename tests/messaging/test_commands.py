@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from mailroom import clock as mailroom_clock
 from mailroom.messaging import outbox
@@ -117,6 +118,29 @@ async def test_a_mistake_is_answered_with_one_line_and_code_2(
     assert err.startswith(said)
     assert err.count("\n") == 1
     assert out == ""
+
+
+async def test_of_many_those_whose_queue_is_no_more_are_left_and_told(
+    world: World, installation: dict[str, str]
+) -> None:
+    """They would come back as unroutable for ever."""
+    async with world.running(DESK, only=only_consumers):
+        for number in range(3):
+            await deliver(world, number, event_id=f"e{number}", note="park")
+        await parked(world, 3)
+    lost = desk_messaging.parked
+    async with world.look(lost).begin() as tx:
+        for event_id, queue in (("e1", "unknown"), ("e2", "desk.order.removed")):
+            await tx.execute(update(lost).where(lost.c.event_id == event_id).values(queue=queue))
+    code, said, _ = await mailroom(installation, "parked", "replay", "--service", "desk")
+    assert code == 0
+    assert said.splitlines() == [
+        "replayed 1 of desk",
+        "left 2 of desk, of queues that it does not have: publish their bytes anew, or drop them",
+    ]
+    assert [row.event_id for row in await world.rows(desk_messaging.outbox)] == ["e0"]
+    on_its_way = {row.event_id: row.replayed_at is not None for row in await world.rows(lost)}
+    assert on_its_way == {"e0": True, "e1": False, "e2": False}
 
 
 async def test_a_service_whose_settings_are_missing_is_named_with_what_is_missing(

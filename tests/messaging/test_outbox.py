@@ -246,6 +246,22 @@ async def test_published_events_are_had_again_with_the_same_ids_since_a_time_and
     }
 
 
+async def test_many_that_are_had_again_are_paced_so_that_what_is_new_need_not_wait(
+    world: World,
+) -> None:
+    now = mailroom_clock.now()
+    await world.place(*(OrderPlaced(number=number) for number in range(401)))
+    for _ in range(3):
+        await send_all_as_of(world, now)
+    async with world.resources(SHOP).engine.begin() as tx:
+        assert await outbox.republish(tx, shop_messaging, now, [], now) == 401
+    due = sorted(row.due for row in await world.rows(shop_messaging.outbox))
+    assert [due[at] - now for at in (0, 1, 200, 400)] == [
+        timedelta(seconds=seconds) for seconds in (0, 0.005, 1, 2)
+    ]
+    assert due[-1] == outbox.last_due(now, 401)
+
+
 async def test_what_was_replayed_before_is_replayed_once(world: World) -> None:
     now = mailroom_clock.now()
     await world.place(OrderPlaced(number=1))

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     DateTime,
     Insert,
     Integer,
@@ -38,6 +39,9 @@ from mailroom.messaging.topology import EXCHANGE, retry_exchange
 
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
+
+A_SECOND = 200
+"""Of many events published again: fewer than a service handles, so that new ones need not wait."""
 
 _NOTIFYING = select(func.pg_notify(bindparam("channel", type_=Text), ""))
 
@@ -88,7 +92,10 @@ async def add_again(
 async def add_parked_again(
     tx: AsyncConnection, tables: MessagingTables, service: str, ids: Sequence[int], due: datetime
 ) -> None:
-    """Publish parked events again, as `add_again` does; their bytes do not leave the database."""
+    """Publish parked events again, as `add_again` does, the first at `due`, `A_SECOND` a second.
+
+    Their bytes do not leave the database.
+    """
     parked = tables.parked
     headers = retry_headers(parked.c.publisher, parked.c.routing_key, 0)
     again: dict[str, Any] = {
@@ -101,7 +108,7 @@ async def add_parked_again(
         "mandatory": literal(True),  # noqa: FBT003 -- a column's value
         "body": parked.c.body,
         "created_at": parked.c.published_at,
-        "due": literal(due),
+        "due": _paced(due, parked.c.id),
     }
     rows = select(*again.values()).where(parked.c.id.in_(ids)).order_by(parked.c.id)
     await tx.execute(insert(tables.outbox).from_select(list(again), rows))
@@ -187,8 +194,9 @@ async def republish(
 ) -> int:
     """Publish again what was sent since `since`, with the same event ids; returns how many events.
 
-    `names` are contracts' names; none means all. Consumers that had an event know it by its id. One
-    that was replayed month after month until they may have forgotten it is not replayed again.
+    From `moment` on, `A_SECOND` a second. `names` are contracts' names; none means all. Consumers
+    that had an event know it by its id. One that was replayed month after month until they may have
+    forgotten it is not replayed again.
     """
     sent = tables.outbox_sent
     names_kept = [column.name for column in sent.c if column.name not in ("id", "sent_at")]
@@ -206,13 +214,25 @@ async def republish(
     if names:
         once = once.where(sent.c.type.in_(names))
     events = once.subquery("events")
+    due = _paced(moment, events.c.created_at)
     added = await tx.execute(
         insert(tables.outbox).from_select(
-            [*names_kept, "due"], select(events, literal(moment)).order_by(events.c.created_at)
+            [*names_kept, "due"], select(events, due).order_by(events.c.created_at)
         )
     )
     await wake(tx, tables)
     return added.rowcount
+
+
+def last_due(moment: datetime, count: int) -> datetime:
+    """When the last of many events is published that are published again from `moment` on."""
+    return moment + timedelta(seconds=max(count - 1, 0) / A_SECOND)
+
+
+def _paced(moment: datetime, order: ColumnElement[Any]) -> ColumnElement[datetime]:
+    """When each of many rows is due."""
+    before = func.row_number().over(order_by=order) - 1
+    return literal(moment) + func.make_interval(0, 0, 0, 0, 0, 0, before / float(A_SECOND))
 
 
 def _row(outgoing: Outgoing, moment: datetime) -> dict[str, Any]:

@@ -7,7 +7,7 @@ parked again since is on its way, and is replayed again only for whoever says so
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,8 +40,6 @@ _NUMBERS_AND_IDS = "[0-9a-f]{8}[0-9a-f-]{8,}|[0-9]+([.][0-9]+)*"
 
 CHUNK = 1000
 """Events a transaction, where many are replayed or dropped."""
-A_SECOND = 200
-"""Of many replayed events: fewer than a service handles, so that new ones need not wait."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Which:
     """Words that the reason has, in any case; `…` and `*` stand for anything."""
     again: bool = False
     """To replay: also those that are on their way."""
+    among: Collection[str] | None = None
+    """Only of these queues."""
 
     def rows(self, tables: MessagingTables) -> ColumnElement[bool]:
         """The condition."""
@@ -60,6 +60,8 @@ class Which:
         wanted: list[ColumnElement[bool]] = [true()]
         if self.queue is not None:
             wanted.append(parked.c.queue == self.queue)
+        if self.among is not None:
+            wanted.append(parked.c.queue.in_(self.among))
         if self.reason is not None:
             words = self.reason.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
             pattern = words.replace("…", "%").replace("*", "%")
@@ -222,7 +224,7 @@ async def replay_some(
     after: int,
     due: datetime,
 ) -> Sequence[int]:
-    """Publish the next CHUNK of these events above the id `after` again at `due`; their ids.
+    """Publish the next CHUNK of these events above the id `after` again from `due` on; their ids.
 
     What is on its way is passed over.
     """

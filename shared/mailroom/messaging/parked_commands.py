@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
@@ -15,7 +15,7 @@ import click
 from mailroom import clock, settings
 from mailroom.cli import Refusal, connected, refuse, run
 from mailroom.crashpoints import crashpoint
-from mailroom.messaging import consume
+from mailroom.messaging import consume, outbox
 from mailroom.messaging import parked as parked_events
 from mailroom.messaging.parked import Which
 from mailroom.messaging.tables import AnyRow
@@ -210,11 +210,12 @@ async def _replay(service: Service[Any], number: int, *, again: bool) -> None:
         )
 
 
-async def _replay_some(service: Service[Any], which: Which) -> None:
+async def _replay_some(service: Service[Any], wanted: Which) -> None:
     """In short transactions, each a while later than the one before."""
+    which = replace(wanted, among=consume.queues(service))
     chosen, done, after, moment = await _count(service, which), 0, 0, clock.now()
     while True:
-        due = moment + timedelta(seconds=done / parked_events.A_SECOND)
+        due = outbox.last_due(moment, done + 1)
         async with connected(service.settings) as (tx, _):
             ids = await parked_events.replay_some(
                 tx, service.messaging, service.name, which, after, due
@@ -223,11 +224,13 @@ async def _replay_some(service: Service[Any], which: Which) -> None:
             break
         done, after = done + len(ids), ids[-1]
     if chosen:
-        late = (
-            f"; the last is published at {due:%H:%M:%S} UTC" if done > parked_events.CHUNK else ""
-        )
+        last = outbox.last_due(moment, done)
+        late = f"; the last is published at {last:%H:%M:%S} UTC" if done > outbox.A_SECOND else ""
         rest = "" if done >= chosen else f"; {chosen - done} are on their way already"
         click.echo(f"replayed {done} of {service.name}{late}{rest}")
+    if left := await _count(service, wanted) - chosen:
+        remedy = "publish their bytes anew, or drop them"
+        click.echo(f"left {left} of {service.name}, of queues that it does not have: {remedy}")
 
 
 async def _drop(service: Service[Any], number: int) -> None:

@@ -19,22 +19,26 @@ from mailroom.service import ServiceUnknown, named
 def replay_command(service: str, since: str, names: tuple[str, ...]) -> None:
     """Publish again what a service published, with the same event ids.
 
-    Consumers that had an event know it by its id, and do nothing.
+    Consumers that had an event know it by its id, and do nothing. 200 a second are published, so
+    that what is new does not wait behind them.
     """
     for name in names:
         if name not in CONTRACTS:
             raise refuse("name", name, f"give one of {', '.join(sorted(CONTRACTS))}")
-    count = run(_replay(service, _moment(since), names))
-    click.echo(f"{count} events of {service} since {since} will be published again")
+    now = clock.now()
+    count = run(_replay(service, _moment(since), names, now))
+    last = outbox.last_due(now, count)
+    late = f", the last at {last:%Y-%m-%d %H:%M:%S} UTC" if count > outbox.A_SECOND else ""
+    click.echo(f"{count} events of {service} since {since} will be published again{late}")
 
 
-async def _replay(service: str, since: datetime, names: Sequence[str]) -> int:
+async def _replay(service: str, since: datetime, names: Sequence[str], now: datetime) -> int:
     try:
         (found,) = named([service])
     except ServiceUnknown as unknown:
         raise Refusal(str(unknown)) from None
     async with connected(found.settings) as (tx, _):
-        return await outbox.republish(tx, found.messaging, since, names, clock.now())
+        return await outbox.republish(tx, found.messaging, since, names, now)
 
 
 def _moment(since: str) -> datetime:
