@@ -84,9 +84,13 @@ def test_passwords_leave_as_hashes_and_a_user_without_one_is_left_out() -> None:
     assert [user["name"] for user in some["users"]] == ["shop"]
 
 
-@pytest.mark.parametrize("name", ["dead", "buried", "mailroom", "desk", "ticketing", "crm-linker"])
+OURS = ["dead", "buried", "mailroom", "desk", "ticketing", "crm-linker"]
+
+
+@pytest.mark.parametrize("name", [*OURS, "desk.order", "ticketing.mail", "dead.desk"])
 def test_a_publisher_with_a_name_of_ours_is_refused(name: str) -> None:
-    """It would take a service's rights away, or could send with every account as a service may."""
+    """It would take a service's rights away, could send with every account as a service may, or
+    read a service's queues as its own."""
     with pytest.raises(topology.NameTaken, match=name):
         defined(publishers=[name])
 

@@ -8,7 +8,7 @@ policy, since the arguments of a living queue cannot change.
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from aio_pika.abc import AbstractConnection, ExchangeType
@@ -29,7 +29,7 @@ DELIVERY_LIMIT = 20
 -9, and each graceful stop too, counts against everything prefetched, so a low limit would condemn
 innocents."""
 
-_RESERVED = ("dead", "buried", OWNER)
+_RESERVED = frozenset({"dead", "buried", OWNER})
 _NOTHING = "^$"
 # RabbitMQ 3.10 knows no "unlimited", and 4.x limits quorum queues to 20 by default and then drops.
 _NO_LIMIT = 1_000_000_000
@@ -42,6 +42,14 @@ class NameTaken(Exception):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"name {name!r}: has another meaning on the broker, take another")
+
+
+def is_ours(publisher: str, services: Collection[str] = ()) -> bool:
+    """Whether a foreign publisher of this name would be taken for a service, or read its queues.
+
+    It may read what begins with its name and a dot: `desk.order` what was meant for desk.
+    """
+    return publisher.partition(".")[0] in {*_RESERVED, *OWN_SERVICES, *services}
 
 
 def queue_name(service: str, contract: type[Contract]) -> str:
@@ -118,7 +126,7 @@ def definitions(
     that it has. Raises NameTaken for a name that cannot be a service's or publisher's.
     """
     names = [service.name for service in services]
-    if taken := {*_RESERVED} & {*names, *publishers} | {*OWN_SERVICES, *names} & {*publishers}:
+    if taken := _RESERVED & {*names} | {each for each in publishers if is_ours(each, names)}:
         raise NameTaken(min(taken))
     foreign = sorted(set(publishers))
     return {
