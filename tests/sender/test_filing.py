@@ -150,10 +150,10 @@ async def test_who_was_frozen_within_a_batch_appends_no_more_of_it(served: Offic
             await until(lambda: is_frozen(process), within=30)
             await served.set_server("imap", (dovecot.host, dovecot.imaps, "implicit"))
             async with served.sending(lease_seconds=2):
-                await until(lambda: served.has_told("mail.filed", 3), within=20)
+                await until(lambda: served.has_told("mail.filed", 3), within=30)
                 process.send_signal(SIGCONT)
                 # It has noticed, and is done with the batch.
-                await until(lambda: is_left(middle))
+                await until(lambda: is_left(middle), within=30)
     assert appends(middle) == 1
     assert len(await served.mails(served.address, "Sent")) == 3
     assert len(await served.told("mail.filed")) == 3
@@ -167,10 +167,10 @@ async def test_who_cannot_renew_the_lease_appends_no_more_once_another_can_have_
     async with between(dovecot.host, dovecot.imap) as middle:
         await office.set_server("imap", ("127.0.0.1", middle.port, "none"))
         middle.rule = swallow_the_second_append(middle)
-        async with office.sending(lease_seconds=1):
+        async with office.sending():
             await until(lambda: appends(middle) == 2)
             async with office.locked_leases():
-                await until(lambda: is_left(middle), within=5)
+                await until(lambda: is_left(middle))
                 # What lies there is recorded all the same.
                 await until(lambda: office.has_told("mail.filed", 1))
             middle.rule = forward

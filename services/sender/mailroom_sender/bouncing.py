@@ -5,6 +5,7 @@ recipients that we sent it to; and each report is told once for each of them.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert
@@ -85,7 +86,7 @@ async def _new(
             "report": report,
             "bounced_at": now,
         }
-        for (mail, recipient, report), outgoing in told_.items()
+        for (mail, recipient, report), outgoing in sorted(told_.items(), key=itemgetter(0))
     ]
     new = insert(bounces).values(rows).on_conflict_do_nothing()
     added = await tx.execute(new.returning(bounces.c.mail, bounces.c.recipient, bounces.c.report))

@@ -94,9 +94,10 @@ async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> 
 async def begin(tx: AsyncConnection, batch: Sequence[Copy]) -> None:
     """To commit before the first APPEND of these."""
     mails = [copy.mail for copy in batch]
-    await tx.execute(
-        update(copies).where(copies.c.mail.in_(mails)).values(tries=copies.c.tries + 1)
-    )
+    chosen = select(copies.c.mail).where(copies.c.mail.in_(mails))
+    locked = chosen.order_by(copies.c.mail).with_for_update()
+    begun = update(copies).where(copies.c.mail.in_(locked))
+    await tx.execute(begun.values(tries=copies.c.tries + 1))
 
 
 async def filed(
@@ -104,7 +105,7 @@ async def filed(
 ) -> list[Outgoing]:
     """They lie there; the events that tell it, of those of which it was not told before."""
     there = {copy.mail: place for copy, place in places}
-    rows = [(mail, *place) for mail, place in there.items()]
+    rows = [(mail, *place) for mail, place in sorted(there.items())]
     mails, folders, uidvalidities, uids = (list(column) for column in zip(*rows, strict=True))
     given = {"mails": mails, "folders": folders, "uidvalidities": uidvalidities, "uids": uids}
     told = await tx.scalars(_FILED, {**given, "now": now})

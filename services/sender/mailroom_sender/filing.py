@@ -213,7 +213,7 @@ async def _put_off(
     now, settings = clock.now(), resources.settings
     patience = timedelta(days=settings.filing_days)
     async with begin(resources.engine) as tx:
-        for copy in batch:
+        for copy in sorted(batch, key=lambda copy: copy.mail):
             end = now if give_up else copy.created_at + patience
             again = schedule.next_try(copy.tries + 1, now, settings.pauses, end)
             await copies.put_off(tx, copy, again, problem, now)

@@ -137,7 +137,7 @@ async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> 
 async def interrupted(tx: AsyncConnection, account: UUID) -> list[Request]:
     """Requests of an account that stand between the commit before DATA and the one after it."""
     query = select(requests).where(requests.c.account == account, requests.c.state == "sending")
-    return await _load(tx, query)
+    return await _load(tx, query.order_by(requests.c.mail))
 
 
 async def offered(tx: AsyncConnection, mail: UUID, number: int) -> dict[str, Reply]:

@@ -316,7 +316,8 @@ async def _postpone_all(
     while True:
         async with begin(resources.engine) as tx:
             mails = await loading.due(tx, account.id, now, POSTPONED)
-            for request in mails:
+            # The longest due ones, but locked in the order in which all do (store.py).
+            for request in sorted(mails, key=lambda mail: mail.mail):
                 await settle_try(tx, resources, account, request, tried, waits_for_server=True)
         if len(mails) < POSTPONED:
             return

@@ -73,7 +73,7 @@ async def directory_changed(
 ) -> Sequence[Outgoing]:
     """An account was changed, perhaps mended: what waits for its server is tried at once."""
     accounts = {received.event.id for received in events if received.event.kind == "account"}
-    for account in accounts:
+    for account in sorted(accounts):
         await store.account_was_changed(tx, account, clock.now())
     await wake(tx)
     return []

@@ -1,7 +1,8 @@
 """Requests in the database: accepted, tried, settled.
 
 Invariant: what a try came to is decided on the locked row, in the transaction that stores it, so
-that a late answer, a cancellation and a person's word never overwrite each other.
+that a late answer, a cancellation and a person's word never overwrite each other. Who
+locks several rows locks leases, then requests, then copies, and of each those with lower ids first.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -215,21 +216,23 @@ async def settle(
 
 async def server_was_heard(tx: AsyncConnection, account: UUID, now: datetime) -> None:
     """What waited for the account's SMTP server is due now."""
-    await tx.execute(
-        update(requests)
-        .where(requests.c.account == account, requests.c.due > now, requests.c.waits_for_server)
-        .values(due=now, waits_for_server=False)
-    )
     of = (leases.c.account == account) & (leases.c.work == "send")
     await tx.execute(update(leases).where(of).values(rests_until=None))
+    waiting = (requests.c.account == account) & (requests.c.due > now) & requests.c.waits_for_server
+    locked = select(requests.c.mail).where(waiting).order_by(requests.c.mail).with_for_update()
+    due = update(requests).where(requests.c.mail.in_(locked))
+    await tx.execute(due.values(due=now, waits_for_server=False))
 
 
 async def account_was_changed(tx: AsyncConnection, account: UUID, now: datetime) -> None:
     """It may have been mended: what waits for one of its servers is due now."""
-    await server_was_heard(tx, account, now)
-    of = (copies.c.account == account) & (copies.c.due > now)
-    await tx.execute(update(copies).where(of).values(due=now))
+    both = select(leases.c.work).where(leases.c.account == account).order_by(leases.c.work)
+    await tx.execute(both.with_for_update())
     await tx.execute(update(leases).where(leases.c.account == account).values(rests_until=None))
+    await server_was_heard(tx, account, now)
+    waiting = (copies.c.account == account) & (copies.c.due > now)
+    locked = select(copies.c.mail).where(waiting).order_by(copies.c.mail).with_for_update()
+    await tx.execute(update(copies).where(copies.c.mail.in_(locked)).values(due=now))
 
 
 async def recent(tx: AsyncConnection, account: UUID, since: datetime, limit: int) -> list[datetime]:
