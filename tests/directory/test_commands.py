@@ -213,7 +213,21 @@ REFUSALS = [
         "--drop-address 'a@b.de': is not there",
     ),
     (("group", "change", "team", "--drop", "anna"), "--drop 'anna': is not there"),
-    (("publisher", "add", "Ticketing"), "NAME 'Ticketing': is a service of Mailroom"),
+    (("publisher", "add", "Ticketing"), "NAME 'Ticketing': begins as a service of Mailroom"),
+    (("publisher", "add", "ticketing.mail"), "NAME 'ticketing.mail': begins as a service"),
+    (("publisher", "add", "dead"), "NAME 'dead': begins as a service"),
+    (("publisher", "change", "erp", "--name", "router.x"), "--name 'router.x': begins as"),
+    (("publisher", "change", "erp", "--add-account", "no"), "--add-account 'no': no such account"),
+    (("publisher", "change", "erp", "--name", "erp2"), "--name 'erp2': there is a publisher"),
+    (("mailbox", "change", "anna", "--name", "service"), "--name 'service': there is a mailbox"),
+    (
+        ("mailbox", "change", "anna", "--add-address", "service@example.com"),
+        "--add-address 'service@example.com': is the address of a mailbox already",
+    ),
+    (
+        ("account", "change", "service", "--imap", "imaps://a@mail.example.com:993/INBOX"),
+        "leave out what stands behind the port, as in imaps://user@host:993",
+    ),
     (("publisher", "add", "p", "--account", "nobody"), "--account 'nobody': no such account"),
     (("account", "change", "service", "--interval", "4"), "--interval '4': 5 to 86400 seconds"),
     (
@@ -245,8 +259,14 @@ REFUSALS = [
         ("account", "add", "x", "--mailbox", "service", "--address", "x@example.com", *SERVERS),
         "password '': no terminal to ask at",
     ),
-    (("account", "change", "service", "--password-file", "/nowhere"), "'/nowhere': No such file"),
-    (("account", "change", "service", "--password-stdin"), "--password-stdin '': is empty"),
+    (
+        ("account", "change", "service", "--password-file", "/nowhere"),
+        "'/nowhere': cannot be read: No such file or directory; name a file",
+    ),
+    (
+        ("account", "change", "service", "--password-stdin"),
+        "--password-stdin '': is empty; give the password",
+    ),
     (
         ("account", "change", "service", "--password-stdin", "--password-file", "f"),
         "--password-file 'f': give it or --password-stdin, not both",
@@ -262,6 +282,7 @@ def test_each_mistake_is_answered_by_one_line_with_field_value_and_remedy(
     service("group", "add", "team")
     service("mailbox", "change", "service", "--read", "team")
     service("publisher", "add", "erp", "--account", "service")
+    service("publisher", "add", "erp2")
     for arguments, line in REFUSALS:
         with pytest.raises(Refused) as refused:
             service(*arguments)

@@ -49,12 +49,21 @@ _MEANINGS: dict[str, tuple[str, str]] = {
 _VALUE = re.compile(r"\(address\)=\((.*)\) already exists")
 
 
-def told(broken: IntegrityError, name: str) -> FieldRefused | None:
-    """The refusal for who changed `name`; None for a constraint that no person can break."""
+_IN_A_CHANGE = {"NAME": "--name", "--address": "--add-address"}
+"""What the fields of an `add` are called where the thing is there already."""
+
+
+def told(broken: IntegrityError, name: str, *, is_there: bool = False) -> FieldRefused | None:
+    """The refusal for who gave `name`; None for a constraint that no person can break.
+
+    `is_there`: it was given to what is there already.
+    """
     cause = broken.orig.__cause__ if broken.orig else None
     constraint = getattr(cause, "constraint_name", None)
     if constraint not in _MEANINGS:
         return None
     field, remedy = _MEANINGS[constraint]
     value = _VALUE.search(getattr(cause, "detail", None) or "")
+    if is_there:
+        field = _IN_A_CHANGE.get(field, field)
     return FieldRefused(field, value[1] if value else name, remedy)

@@ -99,7 +99,9 @@ def _split(field: str, url: str) -> SplitResult:
     except ValueError:
         raise FieldRefused(field, "…", "is no URL; give one like imaps://user@host:993") from None
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise FieldRefused(field, url, "end after the port")
+        raise FieldRefused(
+            field, url, "leave out what stands behind the port, as in imaps://user@host:993"
+        )
     return parts
 
 

@@ -35,9 +35,8 @@ def some_of_them(command: F) -> F:
     words = "whose reason has these words, in any case; … or * stands for anything"
     command = click.option("--reason", help=words)(command)
     command = click.option("--queue", help="of one queue: router.mail.received …")(command)
-    return click.option("--service", "name", help="of one service; else of all with settings")(
-        command
-    )
+    services = "only of this service; otherwise of all whose settings are set"
+    return click.option("--service", "name", help=services)(command)
 
 
 @click.group("parked")
@@ -48,9 +47,13 @@ def parked() -> None:
 @parked.command("list")
 @some_of_them
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="so many"
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="show at most so many",
 )
-@click.option("--skip", type=click.IntRange(0), default=0, help="so many of the latest")
+@click.option("--skip", type=click.IntRange(0), default=0, help="pass over so many of the latest")
 @as_json
 def list_command(
     name: str | None, queue: str | None, reason: str | None, limit: int, skip: int, *, as_json: bool
@@ -110,7 +113,11 @@ def show_command(id_: str, *, as_json: bool) -> None:
 @parked.command("replay")
 @click.argument("ids", metavar="[ID…]", nargs=-1)
 @some_of_them
-@click.option("--again", is_flag=True, help="also what is on its way: RabbitMQ has lost it")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="also what was replayed and has not come back: only if RabbitMQ lost it",
+)
 def replay_command(
     ids: tuple[str, ...],
     name: str | None,

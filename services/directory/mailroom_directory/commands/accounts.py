@@ -219,7 +219,7 @@ async def _add(new: _New) -> None:
 
 
 async def _change(id_: UUID, new: _New) -> None:
-    async with changing(new.settings.name) as change:
+    async with changing(new.settings.name, is_there=True) as change:
         await queries.change(change.tx, "account", id_, await _columns(change.tx, new))
         await _set_parts(change.tx, id_, new)
         change.changed("account", id_)

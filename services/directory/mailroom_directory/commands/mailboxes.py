@@ -86,7 +86,7 @@ async def _change(name: str, options: dict[str, Any]) -> None:
     added = [fields.address(address, "--add-address") for address in options["added"]]
     dropped = {address.lower(): address for address in options["dropped"]}
     rights = _Rights(options["read"], options["write"], options["revoke"])
-    async with changing(new_name or name) as change:
+    async with changing(new_name or name, is_there=True) as change:
         tx = change.tx
         found = await listing.entry(tx, "mailbox", name)
         if owner is not None:

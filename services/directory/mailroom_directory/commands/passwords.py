@@ -54,14 +54,17 @@ def ask(logins: Sequence[Login], source: Source) -> Passwords:
     try:
         return _from_lines(logins, "--password-file", source.file.read_bytes())
     except OSError as failed:
-        raise FieldRefused("--password-file", source.file, str(failed.strerror)) from None
+        remedy = (
+            f"cannot be read: {failed.strerror}; name a file with the password in its first line"
+        )
+        raise FieldRefused("--password-file", source.file, remedy) from None
 
 
 def _from_lines(logins: Sequence[Login], field: str, data: bytes) -> Passwords:
     try:
         lines = [line.removesuffix("\r") for line in data.decode().rstrip("\r\n").split("\n")]
     except UnicodeDecodeError:
-        raise FieldRefused(field, "…", "is not UTF-8") from None
+        raise FieldRefused(field, "…", "is not UTF-8; convert it") from None
     if len(lines) > 2:
         raise FieldRefused(field, "…", "give one line, or two: IMAP's password, then SMTP's")
     by_protocol = {"imap": lines[0], "smtp": lines[-1]}
@@ -87,7 +90,9 @@ def _from_prompt(logins: Sequence[Login]) -> Passwords:
 
 def _checked(field: str, password: str) -> SecretStr:
     if not password:
-        raise FieldRefused(field, "", "is empty")
+        raise FieldRefused(field, "", "is empty; give the password")
     if any(character < " " or character == "\x7f" for character in password):
-        raise FieldRefused(field, "…", "has a control character")
+        raise FieldRefused(
+            field, "…", "has a control character; give the password in one line of text"
+        )
     return SecretStr(password)

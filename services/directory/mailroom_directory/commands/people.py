@@ -71,7 +71,7 @@ async def _change_user(
         values["display_name"] = fields.line(display_name, "--display-name")
     if address is not None:
         values["address"] = fields.address(address) if address else None
-    async with changing(new_name or name) as change:
+    async with changing(new_name or name, is_there=True) as change:
         found = await listing.entry(change.tx, "user", name)
         await queries.change(change.tx, "user", found["id"], values)
         change.changed("user", found["id"])
@@ -115,7 +115,7 @@ async def _change_group(
     name: str, new_name: str | None, added: tuple[str, ...], dropped: tuple[str, ...]
 ) -> None:
     values = {} if new_name is None else {"name": fields.name(new_name, "--name")}
-    async with changing(new_name or name) as change:
+    async with changing(new_name or name, is_there=True) as change:
         found = await listing.entry(change.tx, "group", name)
         await queries.change(change.tx, "group", found["id"], values)
         await _members(change.tx, found["id"], added, dropped)

@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom.directory import OWN_SERVICES
+from mailroom.messaging.topology import is_ours
 from mailroom_directory import fields, listing, queries, store
 from mailroom_directory.commands.list_show_remove import add_list_show_remove
 from mailroom_directory.commands.session import changing, run
@@ -34,7 +34,7 @@ async def _add(name: str, added: Sequence[str]) -> None:
     values = {"name": _name(name, "NAME")}
     async with changing(name) as change:
         made = await queries.add(change.tx, "publisher", values, change.at)
-        await _accounts(change.tx, made, added, ())
+        await _allow(change.tx, made, added, "--account")
         change.changed("publisher", made)
 
 
@@ -55,25 +55,32 @@ async def _change(
     name: str, new_name: str | None, added: Sequence[str], dropped: Sequence[str]
 ) -> None:
     values = {} if new_name is None else {"name": _name(new_name, "--name")}
-    async with changing(new_name or name) as change:
+    async with changing(new_name or name, is_there=True) as change:
         found = await listing.entry(change.tx, "publisher", name)
         await queries.change(change.tx, "publisher", found["id"], values)
-        await _accounts(change.tx, found["id"], added, dropped)
+        await _allow(change.tx, found["id"], added, "--add-account")
+        await _forbid(change.tx, found["id"], dropped, "--drop-account")
         change.changed("publisher", found["id"])
 
 
 def _name(name: str, field: str) -> str:
-    if name.lower() in OWN_SERVICES:
-        raise FieldRefused(field, name, "is a service of Mailroom, which may send with any account")
+    if is_ours(name.lower()):
+        remedy = "begins as a service of Mailroom or its queues do; take another"
+        raise FieldRefused(field, name, remedy)
     return fields.name(name, field)
 
 
-async def _accounts(
-    tx: AsyncConnection, publisher_id: UUID, added: Sequence[str], dropped: Sequence[str]
+async def _allow(
+    tx: AsyncConnection, publisher_id: UUID, accounts: Sequence[str], field: str
 ) -> None:
+    ids = await listing.ids(tx, "account", accounts, field)
     owner = {"publisher_id": publisher_id}
-    new = await listing.ids(tx, "account", added, "--account")
-    old = await listing.ids(tx, "account", dropped, "--drop-account")
-    table = store.publisher_accounts
-    await queries.link(tx, table, owner, "account_id", new)
-    await queries.unlink(tx, table, owner, "account_id", old, "--drop-account")
+    await queries.link(tx, store.publisher_accounts, owner, "account_id", ids)
+
+
+async def _forbid(
+    tx: AsyncConnection, publisher_id: UUID, accounts: Sequence[str], field: str
+) -> None:
+    ids = await listing.ids(tx, "account", accounts, field)
+    owner = {"publisher_id": publisher_id}
+    await queries.unlink(tx, store.publisher_accounts, owner, "account_id", ids, field)

@@ -43,8 +43,11 @@ class Change:
 
 
 @asynccontextmanager
-async def changing(name: str) -> AsyncIterator[Change]:
-    """A transaction in which a person changes the thing of this name. Raises FieldRefused."""
+async def changing(name: str, *, is_there: bool = False) -> AsyncIterator[Change]:
+    """A transaction in which a person adds, changes or removes the thing of this name.
+
+    `is_there`: a change, by which it may get this name. Raises FieldRefused.
+    """
     correlation_id = str(uuid4())
     try:
         async with cli.connected(DirectorySettings) as (tx, _):
@@ -53,7 +56,7 @@ async def changing(name: str) -> AsyncIterator[Change]:
             told = [Outgoing(event, correlation_id) for event in change.events]
             await outbox.add(tx, messaging, told)
     except IntegrityError as broken:
-        raise conflicts.told(broken, name) or broken from None
+        raise conflicts.told(broken, name, is_there=is_there) or broken from None
 
 
 @asynccontextmanager
