@@ -17,7 +17,14 @@ class Deed(Enum):
     SWALLOW = "say nothing, and pass nothing on"
 
 
-Rule = Callable[[bytes], "bytes | Deed | None"]
+@dataclass(frozen=True)
+class Instead:
+    """Tell the server this line (without CRLF) instead."""
+
+    line: bytes
+
+
+Rule = Callable[[bytes], "bytes | Deed | Instead | None"]
 """From a client's line (without CRLF) to what is done with it. In an answer, TAG is its tag."""
 
 
@@ -97,6 +104,8 @@ async def _to_server(
         deed = None if middle.silent else middle.rule(text)
         if isinstance(deed, bytes):
             writer.write(deed.replace(b"TAG", text.split(b" ")[0]))
+        elif isinstance(deed, Instead):
+            behind.write(deed.line + b"\r\n")
         elif deed is Deed.CUT:
             writer.transport.abort()
         elif deed is None and not middle.silent:

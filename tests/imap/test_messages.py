@@ -67,6 +67,18 @@ async def test_a_mail_that_vanished_is_left_out_without_error(
     assert [one.uid for one in await imap.list_mails(connection, [1, 2, 3])] == [1, 3]
 
 
+async def test_it_is_told_which_mails_exist_and_which_were_removed_meanwhile(
+    user: User, connection: imap.Connection
+) -> None:
+    await fill(connection, 2)
+    with logged_in(user.servers, user.address) as client:
+        client.select("INBOX")
+        client.store("1", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+    assert await imap.existing(connection, [1, 2, 9]) == [2]
+    assert await imap.existing(connection, []) == []
+
+
 async def test_nothing_that_reads_changes_a_mail(user: User, connection: imap.Connection) -> None:
     await fill(connection, 2)
     await imap.list_mails(connection, [1, 2])

@@ -2,11 +2,12 @@
 
 Invariant: bytes are on disk before a row names them, and one transaction holds the lease's lock,
 the ledger's rows, the cursor and the events. Whatever fails before its commit is done again; a mail
-that the server cannot deliver is parked, and stops no other.
+that the server cannot list or deliver is parked, and stops no other.
 """
 
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import structlog
@@ -14,6 +15,7 @@ from prometheus_client import Counter
 
 from mailroom import clock, imap, objects
 from mailroom.crashpoints import crashpoint
+from mailroom.imap import Listed
 from mailroom.messaging import outbox
 from mailroom.messaging.presence import begin
 from mailroom.service import Resources
@@ -33,6 +35,7 @@ MAILS = Counter(
 )
 BYTES = Counter("mailroom_fetcher_bytes_total", "Bytes of mails written to the object store.")
 
+NOT_LISTED = "the server has this mail, but does not list it"
 NOT_DELIVERED = "the server lists this mail, but does not deliver it"
 
 
@@ -62,10 +65,60 @@ async def bring(
     UIDs that vanished are passed over. Raises ImapFailure when the connection breaks, LeaseLost.
     """
     for start in range(0, len(uids), imap.LISTED):
-        listed = await imap.list_mails(connection, uids[start : start + imap.LISTED])
-        alone = {uid for uid in uids if (place.folder, place.uidvalidity, uid) in bringer.suspects}
+        some = uids[start : start + imap.LISTED]
+        alone = {uid for uid in some if _key(place, uid) in bringer.suspects}
+        listed = await _list(bringer, connection, place, some, alone)
         for batch in batches(listed, alone):
             await _bring_batch(bringer, connection, place, batch, new=new)
+
+
+def _key(place: Place, uid: int) -> tuple[str, int, int]:
+    return place.folder, place.uidvalidity, uid
+
+
+def _unlisted(uid: int) -> Listed:
+    return Listed(uid, size=0, internal_date=None, flags=())
+
+
+async def _list(
+    bringer: Bringer,
+    connection: imap.Connection,
+    place: Place,
+    uids: Sequence[int],
+    alone: AbstractSet[int] = frozenset(),
+) -> list[Listed]:
+    """What the server lists, ascending; what it has and does not list is parked."""
+    listed: list[Listed] = []
+    refused: dict[int, str] = {}
+    together = [uid for uid in uids if uid not in alone]
+    for group in (together, *([uid] for uid in sorted(alone))):
+        try:
+            listed += await _list_apart(connection, group, refused)
+        except imap.ImapFailure as broken:
+            suspects = [_unlisted(uid) for uid in group]
+            await _suspect(bringer, place, suspects, str(broken), alone=group is not together)
+            raise
+    lacking = sorted(set(uids) - {mail.uid for mail in listed})
+    for uid in await imap.existing(connection, lacking):
+        await _park(bringer, place, _unlisted(uid), refused.get(uid, NOT_LISTED))
+    return sorted(listed, key=lambda mail: mail.uid)
+
+
+async def _list_apart(
+    connection: imap.Connection, uids: Sequence[int], refused: dict[int, str]
+) -> list[Listed]:
+    """List mails, by halves where the server refuses; its words for a single one: `refused`."""
+    try:
+        return await imap.list_mails(connection, uids)
+    except imap.CommandRefused as problem:
+        if len(uids) == 1:
+            refused[uids[0]] = str(problem)
+            return []
+    half = len(uids) // 2
+    return [
+        *await _list_apart(connection, uids[:half], refused),
+        *await _list_apart(connection, uids[half:], refused),
+    ]
 
 
 async def _bring_batch(
@@ -77,11 +130,11 @@ async def _bring_batch(
             stored = await _store(bringer, connection, batch)
         except imap.CommandRefused as refused:
             if batch.in_pieces:
-                await _park(bringer, place, batch, str(refused))
+                await _park(bringer, place, batch.mails[0], str(refused))
                 return
             stored = []
         except imap.ImapFailure as broken:
-            await _suspect(bringer, place, batch, str(broken))
+            await _suspect(bringer, place, batch.mails, str(broken), alone=batch.in_pieces)
             raise
     await _record(bringer, place, stored, batch if new else None, began)
     await _bring_undelivered(bringer, connection, place, batch, stored, new=new)
@@ -155,31 +208,32 @@ async def _bring_undelivered(
 ) -> None:
     """Mails that the answer lacked: gone, or to be asked for alone, or parked."""
     delivered = {one.mail.uid for one in stored}
-    bringer.suspects -= {(place.folder, place.uidvalidity, uid) for uid in delivered}
+    bringer.suspects -= {_key(place, uid) for uid in delivered}
     lacking = [uid for uid in batch.uids if uid not in delivered]
     if not lacking:
         return
-    still_there = Batch(tuple(await imap.list_mails(connection, lacking)))
+    still_there = Batch(tuple(await _list(bringer, connection, place, lacking)))
     if batch.in_pieces and still_there.mails:
-        await _park(bringer, place, still_there, NOT_DELIVERED)
+        await _park(bringer, place, still_there.mails[0], NOT_DELIVERED)
         return
     for single in one_by_one(still_there):
         await _bring_batch(bringer, connection, place, single, new=new)
 
 
-async def _suspect(bringer: Bringer, place: Place, batch: Batch, problem: str) -> None:
-    """A connection broke on this batch. One of its mails may be why; or none, the first time."""
-    keys = {(place.folder, place.uidvalidity, uid) for uid in batch.uids}
-    if batch.in_pieces and keys <= bringer.suspects:
-        await _park(bringer, place, batch, problem)
+async def _suspect(
+    bringer: Bringer, place: Place, mails: Sequence[Listed], problem: str, *, alone: bool
+) -> None:
+    """A connection broke on these mails. One of them may be why; or none, the first time."""
+    keys = {_key(place, mail.uid) for mail in mails}
+    if alone and keys <= bringer.suspects:
+        await _park(bringer, place, mails[0], problem)
         bringer.suspects -= keys
     else:
         bringer.suspects |= keys
 
 
-async def _park(bringer: Bringer, place: Place, batch: Batch, problem: str) -> None:
+async def _park(bringer: Bringer, place: Place, mail: Listed, problem: str) -> None:
     """Record a mail that the server does not deliver; it is asked for again, later and later."""
-    (mail,) = batch.mails
     async with begin(bringer.resources.engine) as tx:
         await leases.hold(tx, bringer.lease)
         await store.park(tx, place, mail, problem, clock.now())

@@ -125,7 +125,7 @@ async def _retry(bringer: Bringer, connection: imap.Connection, place: Place) ->
         uids = await store.retries(tx, place, clock.now(), RETRIES)
     if not uids:
         return
-    there = [mail.uid for mail in await imap.list_mails(connection, uids)]
+    there = await imap.existing(connection, uids)
     if gone := sorted(set(uids) - set(there)):
         async with begin(bringer.resources.engine) as tx:
             await leases.hold(tx, bringer.lease)

@@ -43,6 +43,16 @@ async def uids_at(connection: Connection, first: int, last: int) -> list[int]:
     return responses.searched(lines)
 
 
+async def existing(connection: Connection, uids: Sequence[int]) -> list[int]:
+    """Those of these UIDs that the open folder still has, ascending."""
+    if not uids:
+        return []
+    # Gives the server leave to forget what was removed meanwhile (RFC 3501 section 7.4.1).
+    await command(connection, "NOOP")
+    lines = await command(connection, "SEARCH", "UID", uid_set(uids), by_uid=True)
+    return sorted(set(responses.searched(lines)) & set(uids))
+
+
 async def search_header(connection: Connection, header: str, value: str) -> list[int]:
     """UIDs of mails in the open folder whose header holds `value` (ASCII), ascending."""
     wanted = quoted(f"header {header}", value)
