@@ -159,6 +159,16 @@ async def test_what_was_sent_and_what_was_rejected_is_shown(office: Office) -> N
     assert "MAIL 'nothing': no such mail" in said
 
 
+async def test_nothing_that_others_wrote_drives_the_terminal(office: Office) -> None:
+    evil = "\x1b]0;owned\x07\u202e"
+    await office.ask(idempotency_key=f"1{evil}", to=to("a@example.com"))
+    key = await office.ask(idempotency_key="2\u202e", to=to("a@example.com"), subject="3\u202e")
+    for arguments in (("list",), ("show", key), ("rejected",), ("rejected", "--json")):
+        code, printed, _ = await mailroom(office, "sent", *arguments)
+        assert (code, bool(printed)) == (0, True)
+        assert not {"\x1b", "\x07", "\u202e"} & set(printed)
+
+
 async def held(office: Office, *recipients: str, **asked: Any) -> str:
     """A mail of which nobody knows whether it left, though it did."""
     await office.change_account(unknown="hold")

@@ -22,10 +22,11 @@ from mailroom.contracts import MailSend
 from mailroom.messaging import outbox
 from mailroom.messaging.admission import LARGEST_BODY
 from mailroom.messaging.envelope import Outgoing
+from mailroom.printing import one_line
 from mailroom_sender import loading, store
 from mailroom_sender.attachment_commands import FILE, PUBLISHER, attachment, stored, told
 from mailroom_sender.requests import Request
-from mailroom_sender.sent_commands import sent
+from mailroom_sender.sent_commands import sent, wrong_fields
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import rejections
 from mailroom_sender.validation import shown
@@ -121,8 +122,7 @@ async def _wait(key: str, event_id: UUID, seconds: float) -> bool:
             )
             found = (await loading.by_key(tx, {(PUBLISHER, key)})).get((PUBLISHER, key))
         if errors is not None:
-            told = "; ".join(f"{e['field']} {e['value']!r}: {e['remedy']}" for e in errors)
-            click.echo(f"rejected: {told}")
+            click.echo(f"rejected: {wrong_fields(errors)}")
             return False
         if found is not None and found.state not in ("accepted", "sending"):
             click.echo(_outcome(found))
@@ -138,5 +138,5 @@ def _outcome(request: Request) -> str:
     lines = [f"{request.state} <{request.message_id}>"]
     for target in request.targets:
         code = f"{target.code} " if target.code else ""
-        lines.append(f"  {target.address} {target.state}: {code}{target.reply}")
+        lines.append(f"  {target.address} {target.state}: {code}{one_line(target.reply)}")
     return "\n".join(lines)

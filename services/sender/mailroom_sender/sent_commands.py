@@ -18,6 +18,7 @@ from sqlalchemy.types import Text
 from mailroom import clock, directory
 from mailroom.cli import connected, refuse, run
 from mailroom.messaging import outbox
+from mailroom.printing import one_line
 from mailroom_sender import loading, outcomes, store
 from mailroom_sender.outcomes import State, Word
 from mailroom_sender.requests import Request
@@ -51,17 +52,17 @@ def list_(state: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 def show(mail: str, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
     """Show one request, by mail id or idempotency key: each recipient, each try, its copy."""
-    shown = run(_shown(mail))
+    shown = run(_one(mail))
     if as_json:
         click.echo(_json(shown))
         return
     for name, value in shown.items():
         if isinstance(value, list):
             for row in value:
-                told = "  ".join(f"{key}={_plain(one)}" for key, one in row.items() if one)
+                told = "  ".join(f"{key}={_shown(one)}" for key, one in row.items() if one)
                 click.echo(f"{name}  {told}")
         elif value is not None:
-            click.echo(f"{name}  {_plain(value)}")
+            click.echo(f"{name}  {_shown(value)}")
 
 
 @sent.command("rejected")
@@ -75,9 +76,9 @@ def rejected(limit: int, as_json: bool) -> None:  # noqa: FBT001 -- click passes
         if as_json:
             click.echo(_json(row))
             continue
-        told = "; ".join(f"{e['field']} {e['value']!r}: {e['remedy']}" for e in row["errors"])
         at = f"{row['rejected_at']:%Y-%m-%d %H:%M:%S}"
-        click.echo(f"{at}  {row['publisher']}  {row['idempotency_key']}  {told}")
+        by = f"{one_line(row['publisher'])}  {one_line(row['idempotency_key'] or '')}"
+        click.echo(f"{at}  {by}  {wrong_fields(row['errors'])}")
 
 
 @sent.command("release")
@@ -119,7 +120,7 @@ async def _listed(state: str | None, limit: int) -> Sequence[Row]:
     return [{**row, "account": names.get(row["account"], str(row["account"]))} for row in rows]
 
 
-async def _shown(mail: str) -> dict[str, Any]:
+async def _one(mail: str) -> dict[str, Any]:
     async with connected(SenderSettings) as (tx, _):
         request = await _found(tx, mail)
         tries = await tx.execute(
@@ -205,12 +206,21 @@ def _line(row: Row) -> str:
     state = "filed" if row["copy"] == "filed" and row["state"] == "sent" else row["state"]
     return (
         f"{at}  {state:<9}  {row['mail']}  {row['publisher']}  {row['account']}"
-        f"  {row['idempotency_key']}  {row['subject']}"
+        f"  {one_line(row['idempotency_key'])}  {one_line(row['subject'])}"
     )
+
+
+def wrong_fields(errors: Sequence[Mapping[str, str]]) -> str:
+    """The errors of a rejection in one line, fit for a terminal."""
+    return one_line("; ".join(f"{e['field']} {e['value']!r}: {e['remedy']}" for e in errors))
 
 
 def _json(row: Row) -> str:
     return json.dumps(dict(row), default=_plain)
+
+
+def _shown(value: object) -> str:
+    return one_line(_plain(value))
 
 
 def _plain(value: object) -> str:
