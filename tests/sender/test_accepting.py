@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -60,6 +61,19 @@ async def test_a_mail_has_all_that_its_request_asked_for(office: Office) -> None
     assert headers["x-mailroom-mail"] == str(row["mail"])
     assert mail.message_id == f"{row['mail']}@example.com"
     assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+
+
+async def test_requests_are_accepted_while_names_cannot_be_looked_up(office: Office) -> None:
+    """getaddrinfo takes asyncio's own threads, and a silent name server all of them."""
+    answered, loop = threading.Event(), asyncio.get_running_loop()
+    lookups = [loop.run_in_executor(None, answered.wait) for _ in range(64)]
+    try:
+        async with asyncio.timeout(10):
+            await office.ask(to=to("a@example.com"))
+    finally:
+        answered.set()
+        await asyncio.gather(*lookups)
+    assert await office.count_requests() == 1
 
 
 async def test_nobody_attaches_what_was_not_uploaded_for_it(office: Office) -> None:

@@ -7,6 +7,7 @@ hash fixed, in the transaction that consumes its command; from then on it leaves
 import asyncio
 import base64
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,10 @@ from mailroom_sender.validation import AccountStanding, Known, has_control
 ACCEPTED = Counter("mailroom_sender_accepted_total", "requests that will be sent")
 REJECTED = Counter("mailroom_sender_rejected_total", "requests that were wrong")
 REPEATED = Counter("mailroom_sender_repeated_total", "requests that had come before")
+
+_COMPOSING = ThreadPoolExecutor(2, thread_name_prefix="composing")
+"""Not asyncio's own: names are looked up there, and a name server that is silent takes all of it,
+while this holds a transaction open."""
 
 Command = Received[MailSend]
 
@@ -190,7 +195,8 @@ async def _request(
     sender = mime.Address(account.display_name, sendable(account.address))
     draft = drafting.draft(asked, mail, sender, first_due, files, _answered(asked, around))
     # In a thread: 25 MB take a while, and the leases are renewed by this loop.
-    raw = await objects.put(objects_, await asyncio.to_thread(mime.compose, draft))
+    composed = await asyncio.get_running_loop().run_in_executor(_COMPOSING, mime.compose, draft)
+    raw = await objects.put(objects_, composed)
     return Request(
         mail=mail,
         publisher=command.publisher,
