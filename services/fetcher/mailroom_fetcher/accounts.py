@@ -8,7 +8,6 @@ One account's failure, even a bug of ours, ends no other's task.
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -37,8 +36,6 @@ READ_AGAIN = timedelta(seconds=30)
 LONGEST_PAUSE = 60.0
 LEAVE_WITHIN = 3.0
 """Seconds to let go of all accounts at the end; else others wait until the leases run out."""
-RESOLVERS = 64
-"""Threads for names: a name server that does not answer must not stop all accounts."""
 
 
 @dataclass
@@ -70,7 +67,6 @@ class Supervisor:
 async def attend_accounts(resources: Resources[FetcherSettings]) -> None:
     """Hold a fair share of all accounts and attend to each, until cancelled."""
     settings = resources.settings
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVERS, "resolve"))
     shared = Shared(
         resources,
         tls.client_context(resources.common.tls_ca_file),
