@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 from pydantic_core import Url
 from sqlalchemy import event, func, make_url, select
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from mailroom.settings import SettingsRefused
 
 GONE = frozenset(
     {
@@ -27,7 +30,9 @@ GONE = frozenset(
         "25006",  # read_only_sql_transaction: a standby after a failover
     }
 )
-"""SQLSTATEs after which a connection is of no more use (PostgreSQL manual, appendix A)."""
+"""SQLSTATEs after which a connection is of no more use (PostgreSQL manual, appendix A).
+
+And of no event's own fault: the batch goes back, see mailroom.messaging.failures."""
 
 DEAD_LINE = {
     socket.TCP_KEEPIDLE: 10,
@@ -47,6 +52,9 @@ GONE_MACHINE = {
 
 By default, after more than two hours."""
 
+CONNECT_WITHIN = 10.0
+"""Seconds."""
+
 IDLE = "idle_in_transaction_session_timeout"
 IDLE_WITHIN = 15.0
 """Seconds that a transaction may wait for its process, where nothing else is said."""
@@ -59,8 +67,10 @@ def engine(
     """An engine for `postgresql://…`, by asyncpg, with at most `connections` at once.
 
     `application` is shown in pg_stat_activity. Nothing is connected yet. PostgreSQL ends a
-    transaction whose process has said nothing for `idle_within` seconds.
+    transaction whose process has said nothing for `idle_within` seconds. Raises SettingsRefused for
+    a URL that says how to use TLS: the environment does (PGSSLMODE).
     """
+    _refuse_ssl(url, application)
     server_settings = {
         "application_name": application,
         # A database may have been given others: who waits for a lock then sees what was there
@@ -83,11 +93,32 @@ def engine(
         pool_use_lifo=True,
         # By default an error's text, and so the log, has the statement's values: a mail's words.
         hide_parameters=True,
-        connect_args={"timeout": 10, "server_settings": server_settings},
+        connect_args={"timeout": CONNECT_WITHIN, "server_settings": server_settings},
     )
     event.listen(made.sync_engine, "handle_error", _drop_what_cannot_write)
     event.listen(made.sync_engine, "connect", _notice_a_dead_line)
     return made
+
+
+async def connect(url: Url, application: str) -> asyncpg.Connection:
+    """A connection without a pool and without SQLAlchemy: to listen on.
+
+    Raises OSError, TimeoutError, PostgresError or InterfaceError if there is none.
+    """
+    _refuse_ssl(url, application)
+    settings = {"application_name": application, **GONE_MACHINE}
+    made = await asyncpg.connect(str(url), timeout=CONNECT_WITHIN, server_settings=settings)
+    _give_up_a_dead_line(made)
+    return made
+
+
+def _refuse_ssl(url: Url, application: str) -> None:
+    """SQLAlchemy knows `ssl`, asyncpg `sslmode`, and neither the other's: in a URL both would only
+    work for some connections."""
+    words = [name for name, _ in url.query_params() if name.lower().startswith("ssl")]
+    if words:
+        remedy = "leave it out, and set PGSSLMODE and PGSSLROOTCERT in the environment"
+        raise SettingsRefused(f"the database URL of {application} has {words[0]!r}: {remedy}")
 
 
 async def may_idle(tx: AsyncConnection, seconds: float) -> None:
@@ -107,7 +138,7 @@ async def showing_life(tx: AsyncConnection, every: float = LIFE_EVERY) -> AsyncI
     ended = asyncio.Event()
 
     async def show() -> None:
-        while not await _is_set(ended, within=every):
+        while not await is_set(ended, within=every):
             async with one_at_a_time:
                 await connection.driver_connection.execute("SELECT 1")
 
@@ -121,7 +152,8 @@ async def showing_life(tx: AsyncConnection, every: float = LIFE_EVERY) -> AsyncI
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _is_set(event: asyncio.Event, within: float) -> bool:
+async def is_set(event: asyncio.Event, within: float) -> bool:
+    """Wait for an event for so many seconds; whether it is set."""
     try:
         async with asyncio.timeout(within):
             return await event.wait()
@@ -139,9 +171,13 @@ def _drop_what_cannot_write(context: ExceptionContext) -> None:
 
 
 def _notice_a_dead_line(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    _give_up_a_dead_line(connection.driver_connection)
+
+
+def _give_up_a_dead_line(connection: Any) -> None:
     # asyncpg leaves it at the system's: a query under way when the server's machine, or the line to
     # it, is gone would wait for a quarter of an hour, or for two hours.
-    line = connection.driver_connection._transport.get_extra_info("socket")  # noqa: SLF001
+    line = connection._transport.get_extra_info("socket")  # noqa: SLF001
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in DEAD_LINE.items():
         line.setsockopt(socket.IPPROTO_TCP, option, value)

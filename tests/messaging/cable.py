@@ -30,6 +30,11 @@ class Cable:
         for writer in self._writers:
             writer.transport.abort()
 
+    def freeze(self) -> None:
+        """Let nothing more through on what is open, and close nothing; new ones are let through."""
+        for pipe in self._pipes:
+            pipe.cancel()
+
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             to_server = await asyncio.open_connection(self._host, self._port)

@@ -4,16 +4,13 @@ Invariant: a word only hastens what the supervisor would find by itself at its n
 one that is lost costs seconds and nothing else.
 """
 
-import asyncio
 from collections.abc import Callable
 
-import asyncpg
-import structlog
 from pydantic_core import Url
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-log = structlog.get_logger("mailroom.fetcher")
+from mailroom import notifications
 
 CHANNEL = "mailroom_fetcher"
 LEASES = "leases"
@@ -22,8 +19,6 @@ DIRECTORY = "directory"
 """The directory's accounts changed."""
 FETCH = "fetch"
 """Some accounts are to be fetched at once."""
-_CHECK_EVERY = 10.0
-_PAUSE = 2.0
 
 
 async def say(tx: AsyncConnection, word: str) -> None:
@@ -32,26 +27,10 @@ async def say(tx: AsyncConnection, word: str) -> None:
 
 
 async def listen(url: Url, heard: Callable[[str], None]) -> None:
-    """Call `heard` with each word, for ever; while PostgreSQL is away, nothing is heard.
+    """Call `heard` with each word, for ever; while PostgreSQL is away, nothing is heard."""
 
-    On a connection of its own: a transaction pooler would swallow LISTEN silently.
-    """
-    while True:
-        try:
-            await _listen_once(url, heard)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as away:
-            log.warning("listening_interrupted", problem=str(away) or type(away).__name__)
-        await asyncio.sleep(_PAUSE)
-
-
-async def _listen_once(url: Url, heard: Callable[[str], None]) -> None:
-    connection = await asyncpg.connect(str(url), timeout=10)
-    try:
-        await connection.add_listener(CHANNEL, lambda *message: heard(message[3]))
+    def begun() -> None:
         heard(LEASES)  # and whatever was said meanwhile
         heard(DIRECTORY)
-        while True:
-            await asyncio.sleep(_CHECK_EVERY)
-            await connection.execute("SELECT 1", timeout=_CHECK_EVERY)
-    finally:
-        connection.terminate()
+
+    await notifications.listen(url, "fetcher words", CHANNEL, heard, begun)

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 
+from mailroom import database
 from mailroom.messaging.envelope import Outgoing
 
 FIRST_PAUSE = timedelta(seconds=5)
@@ -19,14 +20,6 @@ LONGEST_PAUSE = timedelta(hours=1)
 PAUSE_FOR_ROOM = timedelta(seconds=30)
 """While the object store's disk is full; whatever then comes meets the same."""
 
-_AWAY = frozenset(
-    {
-        "57P01",  # admin_shutdown
-        "57P02",  # crash_shutdown
-        "57P03",  # cannot_connect_now
-        "25006",  # read_only_sql_transaction: a standby after a failover
-    }
-)
 _AWAY_CLASSES = frozenset(
     {
         "08",  # connection exception
@@ -121,7 +114,7 @@ def database_is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     state = sqlstate(error)
-    return state in _AWAY or state[:2] in _AWAY_CLASSES
+    return state in database.GONE or state[:2] in _AWAY_CLASSES
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
-from mailroom import clock
+from mailroom import clock, notifications
 from mailroom.crashpoints import crashpoint
 from mailroom.database import may_idle
 from mailroom.messaging import outbox, publishing
@@ -51,7 +51,6 @@ CONFIRMS_AT_LAST = 30.0
 LONGEST_PAUSE = 4.0
 """Seconds: what waits for RabbitMQ goes on soon after its return, however long it was away."""
 _CONNECT_WITHIN = 10.0
-_CLOSE_WITHIN = 2.0
 _WAITED_OUT = (
     AMQPError,
     ChannelInvalidStateError,
@@ -190,29 +189,10 @@ async def _connected(
 
 
 async def _listen(service: Service[Any], resources: Resources[Any], woken: asyncio.Event) -> None:
-    """Set `woken` at each NOTIFY. A transaction pooler would swallow LISTEN: connect directly."""
-    dsn = str(resources.settings.database_url)
-    name = {"application_name": f"{service.name} listen"}
-    while True:
-        end_if_cancelled()
-        try:
-            connection = await asyncpg.connect(dsn, timeout=_CONNECT_WITHIN, server_settings=name)
-            try:
-                await _until_gone(connection, outbox.channel(resources.messaging), woken)
-            finally:
-                await connection.close(timeout=_CLOSE_WITHIN)
-        except _WAITED_OUT as failed:
-            # The poll goes on meanwhile.
-            log.info("listen_waits", service=service.name, problem=describe(failed))
-        await asyncio.sleep(POLL)
-
-
-async def _until_gone(connection: asyncpg.Connection, channel: str, woken: asyncio.Event) -> None:
-    gone = asyncio.Event()
-    connection.add_termination_listener(lambda *_: gone.set())
-    await connection.add_listener(channel, lambda *_: woken.set())
-    woken.set()
-    await gone.wait()
+    """Set `woken` at each NOTIFY. While none is heard, the poll goes on."""
+    url, channel = resources.settings.database_url, outbox.channel(resources.messaging)
+    name = f"{service.name} listen"
+    await notifications.listen(url, name, channel, lambda _: woken.set(), woken.set)
 
 
 def _tell(service: str, rows: Sequence[AnyRow], outcome: publishing.Outcome) -> None:

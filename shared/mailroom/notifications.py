@@ -1,0 +1,64 @@
+"""Hears what others say, by PostgreSQL's LISTEN and NOTIFY.
+
+Invariant: a word only hastens what somebody would find by himself at his next look. A lost one, or
+a connection that is lost without a word, costs seconds and nothing else.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import asyncpg
+import structlog
+from pydantic_core import Url
+
+from mailroom import database
+from mailroom.messaging.failures import describe
+from mailroom.messaging.stopping import end_if_cancelled
+
+log = structlog.get_logger("mailroom.notifications")
+
+CHECK_EVERY = 10.0
+"""Seconds from one sign of life to the next, and that PostgreSQL has to answer it."""
+_PAUSE = 1.0
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+async def listen(
+    url: Url,
+    application: str,
+    channel: str,
+    heard: Callable[[str], None],
+    begun: Callable[[], None],
+) -> None:
+    """Call `heard` with each word that is said on the channel, for ever.
+
+    While PostgreSQL is away nothing is heard: `begun` is called when listening begins, each time,
+    for whatever was said meanwhile. On a connection of its own: a transaction pooler would swallow
+    LISTEN silently. `application` is shown in pg_stat_activity.
+    """
+    while True:
+        end_if_cancelled()
+        try:
+            await _listen_once(url, application, channel, heard, begun)
+        except _AWAY as away:
+            log.info("listening_interrupted", application=application, problem=describe(away))
+        await asyncio.sleep(_PAUSE)
+
+
+async def _listen_once(
+    url: Url,
+    application: str,
+    channel: str,
+    heard: Callable[[str], None],
+    begun: Callable[[], None],
+) -> None:
+    connection = await database.connect(url, application)
+    try:
+        gone = asyncio.Event()
+        connection.add_termination_listener(lambda *_: gone.set())
+        await connection.add_listener(channel, lambda *message: heard(message[3]))
+        begun()
+        while not await database.is_set(gone, within=CHECK_EVERY):
+            await connection.execute("SELECT 1", timeout=CHECK_EVERY)
+    finally:
+        connection.terminate()
