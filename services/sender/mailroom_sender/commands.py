@@ -34,6 +34,8 @@ from mailroom_sender.validation import shown
 __all__ = ["attachment", "send", "sent"]
 
 LOOK_EVERY = 0.2
+SENT, REFUSED, NO_OUTCOME = 0, 1, 3
+"""Exit codes. Who takes the last for the second sends a mail twice."""
 
 
 @click.command("send")
@@ -57,13 +59,14 @@ def send(files: tuple[Path, ...], seconds: float | None) -> None:
     """Send the mail that standard input asks for: one `mail.send` request as JSON.
 
     Prints its idempotency key; without one in the request, a new one. With --wait the exit code is
-    0 for a mail that was sent, 1 for one that was not.
+    0 for a mail that was sent, 1 for one that was refused or failed, 3 where there was no outcome
+    in time: it may still leave; or where it is held, since nobody knows whether it left.
     """
     asked = read_request(sys.stdin.buffer.read(LARGEST_BODY + 1), run(_attachments(files)))
     event_id = run(_publish(asked))
     click.echo(asked.idempotency_key)
-    if seconds is not None and not run(_wait(asked.idempotency_key, event_id, seconds)):
-        sys.exit(1)
+    if seconds is not None:
+        sys.exit(run(_wait(asked.idempotency_key, event_id, seconds)))
 
 
 def read_request(body: bytes, attachments: Sequence[dict[str, Any]]) -> MailSend:
@@ -112,8 +115,8 @@ async def _publish(asked: MailSend) -> UUID:
     return outgoing.event_id
 
 
-async def _wait(key: str, event_id: UUID, seconds: float) -> bool:
-    """Print the outcome; whether it was sent. Raises Refusal when there is none in time."""
+async def _wait(key: str, event_id: UUID, seconds: float) -> int:
+    """Print the outcome, or that there is none in time; the exit code that says it."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         async with connected(SenderSettings) as (tx, _):
@@ -123,14 +126,14 @@ async def _wait(key: str, event_id: UUID, seconds: float) -> bool:
             found = (await loading.by_key(tx, {(PUBLISHER, key)})).get((PUBLISHER, key))
         if errors is not None:
             click.echo(f"rejected: {wrong_fields(errors)}")
-            return False
+            return REFUSED
         if found is not None and found.state not in ("accepted", "sending"):
             click.echo(_outcome(found))
-            return found.state == "sent"
+            return {"sent": SENT, "unknown": NO_OUTCOME}.get(found.state, REFUSED)
         if asyncio.get_running_loop().time() > deadline:
             state = found.state if found else "not yet accepted; is the sender running?"
             click.echo(f"no outcome within {seconds:g} s: {state}")
-            return False
+            return NO_OUTCOME
         await asyncio.sleep(LOOK_EVERY)
 
 
