@@ -172,6 +172,27 @@ async def test_a_folder_that_is_removed_while_it_is_read_shows_and_stops_no_othe
             await until(lambda: _inbox_was_read(office))
 
 
+async def test_a_sent_folder_that_is_gone_while_it_is_read_is_forgotten(
+    office: Office, middle: Between
+) -> None:
+    account = await add_account(office, "service", idle=True, tls="none", port=middle.port)
+    with other_client(office, account) as client:
+        put_mail(client, *[a_mail(str(number)) for number in range(25)], folder="Sent")
+        multiply(client, times=4, folder="Sent")
+
+    def gone(line: bytes) -> bytes | None:
+        if b" LIST " in line:
+            return b'* LIST () "/" INBOX\r\nTAG OK done\r\n'
+        return b"TAG NO [NONEXISTENT] gone\r\n" if b'EXAMINE "Sent"' in line else None
+
+    async with replica(office):
+        await brought(office, 1)
+        middle.rule = gone
+        middle.cut()
+        await until(lambda: any(line.endswith(b" IDLE") for line in middle.lines))
+        assert [told.state for told in await observed(office, account)] == ["ok"]
+
+
 async def _inbox_was_read(office: Office) -> bool:
     return any(event.folder == "INBOX" for event in await received(office))
 

@@ -204,7 +204,10 @@ async def _look_everywhere(here: Attendance, connection: imap.Connection) -> lis
     listed = await imap.list_folders(connection)
     uses = {folder.name: folder.use for folder in listed}
     problems = []
-    for folder in folders_of(here.account, listed):
+    folders = folders_of(here.account, listed)
+    named = {folder.name for folder in folders}
+    here.watches = {name: one for name, one in here.watches.items() if name in named}
+    for folder in folders:
         if uses.get(folder.name) == "all":
             problems.append(f"folder {folder.name!r} holds copies of all others: read those")
             continue
@@ -246,7 +249,12 @@ async def _reconcile(here: Attendance, connection: imap.Connection, due: datetim
     for watched in reversed(list(here.watches.values())):
         if not watched.backlog:
             continue
-        watched, _ = await _open(here, connection, watched.folder)  # noqa: PLW2901 -- renumbered
+        try:
+            watched, _ = await _open(here, connection, watched.folder)  # noqa: PLW2901 -- renumbered
+        except imap.FolderMissing:
+            # Told by the next look, if it was chosen; a Sent folder by default is forgotten.
+            here.watches.pop(watched.folder.name)
+            continue
         while watched.backlog and clock.now() < due and not here.wake.is_set():
             await reconcile(here.bringer, connection, watched)
 
