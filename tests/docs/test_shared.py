@@ -15,7 +15,7 @@ LIMITS = {
     "mime": 2600,
     "messaging": 2250,
     "imap": 1000,
-    "rest": 1600,
+    "rest": 1650,
     "contracts": 600,
     "directory": 350,
 }
