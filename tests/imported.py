@@ -55,7 +55,8 @@ def imported(folder: Path) -> Iterator[Path]:
     program.chmod(0o755)
     with subprocess.Popen(
         [sys.executable, "-m", "tests.imported", str(path)],
-        env={"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"},
+        # Also of a copy of the project it imports what is there.
+        env={"PYTHONPATH": ":".join([str(ROOT), *filter(None, sys.path)]), "LC_ALL": "C.UTF-8"},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         # With what it has forked, it is ended as a group.
