@@ -3,9 +3,11 @@
 import asyncio
 from datetime import UTC, datetime
 
+import aioimaplib
 import pytest
 
 from mailroom import imap
+from mailroom.imap.protocol import Connection
 from tests.imap.between import Between, Deed
 from tests.imap.conftest import User
 from tests.imap.scripted import scripted
@@ -122,6 +124,35 @@ async def test_a_wrong_size_neither_cuts_nor_stops_a_mail(connection: imap.Conne
     for told in (0, len(large) * 2):
         pieces = [piece async for piece in imap.fetch_pieces(connection, 1, told)]
         assert b"".join(pieces) == large
+
+
+async def test_a_mail_without_end_is_not_read_for_ever(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailroom.imap.messages.LARGEST_MAIL", 3 * imap.PIECE)
+    head = b"* 1 FETCH (UID 1 BODY[]<0> {%d}\r\n" % imap.PIECE
+    piece = head + b"x" * imap.PIECE + b")\r\nTAG OK done\r\n"
+    async with scripted({b"FETCH": piece}) as server:
+        connected = await imap.connect(user.login(port=server.port, tls="none"), user.context, 5)
+        await imap.examine(connected, "INBOX")
+        with pytest.raises(imap.AnswerUnreadable, match="a mail of more than 3145728 bytes"):
+            _ = [piece async for piece in imap.fetch_pieces(connected, 1, 10)]
+        imap.close(connected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+async def test_lines_and_literals_are_the_same_in_the_smallest_pieces(length: int) -> None:
+    taken = Connection("mail.example.com:143", 5)
+    taken.data_received(b"* OK hello\r\n")
+    taken.pending_sync_command = asked = aioimaplib.Command("FETCH", "A1")
+    sent = b"* 1 FETCH (BODY[] {8}\r\na\r\nb\r\n\r\n UID 1)\r\n* 7 EXISTS\r\n* 2 FETCH (UID 2)\r\n"
+    for start in range(0, len(sent), length):
+        taken.data_received(sent[start : start + length])
+    lines = [bytes(line) for line in asked.response.lines]
+    assert lines == [
+        b"1 FETCH (BODY[] {8}", b"a\r\nb\r\n\r\n", b" UID 1)", b"7 EXISTS", b"2 FETCH (UID 2)"
+    ]  # fmt: skip
+    assert (taken.exists, taken.failure) == (7, None)
 
 
 async def test_a_mail_that_is_gone_is_told_and_the_connection_lives(

@@ -19,6 +19,8 @@ from mailroom.imap.protocol import Connection
 
 PIECE = 1024 * 1024
 """Bytes of a piece."""
+LARGEST_MAIL = 256 * 1024 * 1024
+"""Bytes. Providers take a fifth of it; a server that never comes to an end would fill the disk."""
 LISTED = 200
 """Mails a listing command: one line each."""
 
@@ -110,7 +112,7 @@ async def fetch_pieces(connection: Connection, uid: int, size: int) -> AsyncIter
     """One mail, a piece of PIECE bytes at a time; `size` is what the server listed.
 
     Ends where the server has no more, whatever it said of the size. Raises MailGone when the mail
-    is removed meanwhile.
+    is removed meanwhile, AnswerUnreadable when it has no end.
     """
     offset = 0
     while True:
@@ -120,6 +122,9 @@ async def fetch_pieces(connection: Connection, uid: int, size: int) -> AsyncIter
         offset += len(piece)
         if not piece or (len(piece) < PIECE and offset >= size):
             return
+        if offset > LARGEST_MAIL:
+            told = f"a mail of more than {LARGEST_MAIL} bytes, of which {size} were listed"
+            raise AnswerUnreadable(connection.endpoint, told)
 
 
 async def _piece(connection: Connection, uid: int, offset: int) -> bytes:

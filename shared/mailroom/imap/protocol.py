@@ -47,7 +47,7 @@ class Connection(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         """Set when the server tells, at any time, that mails were added to the open folder."""
         self.failure: ImapFailure | None = None
         """Why this connection is of no more use."""
-        self.incomplete_line: bytes = b""
+        self.incomplete_line = bytearray()
         self.current_command: Any = None
         """The command that the next line or literal belongs to, if one has begun to be answered."""
         self._bye = b""
@@ -80,30 +80,39 @@ class Connection(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         self.transport.write(line.encode() + CRLF)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came: line by line in a loop, where the library recurses."""
-        data = self.incomplete_line + data
+        """Take what came: line by line in a loop, where the library recurses.
+
+        What was searched for the end of its line is not searched again, nor copied: a server that
+        sends a long one in small pieces would stop all accounts of this process.
+        """
+        searched = max(len(self.incomplete_line) - 1, 0)
+        self.incomplete_line += data
         try:
-            at = self._consume(data)
+            at = self._consume(self.incomplete_line, searched)
         except (aioimaplib.AioImapException, ValueError) as broken:
             self.fail(AnswerUnreadable(self.endpoint, said(str(broken).encode())))
             return
-        self.incomplete_line = data[at:]
+        del self.incomplete_line[:at]
         if len(self.incomplete_line) > LONGEST_LINE:
             self.fail(AnswerUnreadable(self.endpoint, "a line without end"))
 
-    def _consume(self, data: bytes) -> int:
-        """Handle all whole lines and all of a literal that is there; return where that ends."""
+    def _consume(self, data: bytearray, searched: int) -> int:
+        """Handle all whole lines and all of a literal that is there; return where that ends.
+
+        Before `searched` no line ends.
+        """
         at = 0
         while self.failure is None:
             command = self.current_command
             if command is not None and command.wait_literal_data():
-                at = len(data) - len(command.append_literal_data(memoryview(data)[at:]))
+                with memoryview(data) as view, view[at:] as rest:
+                    at += len(rest) - len(command.append_literal_data(rest))
                 if command.wait_literal_data():
                     break
-            end = data.find(CRLF, at)
+            end = data.find(CRLF, max(at, searched))
             if end < 0:
                 break
-            self.current_command = self._take_line(data[at:end])
+            self.current_command = self._take_line(bytes(data[at:end]))
             at = end + len(CRLF)
         return at
 
