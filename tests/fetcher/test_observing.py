@@ -6,7 +6,7 @@ from uuid import uuid4
 from prometheus_client import REGISTRY
 
 from mailroom_fetcher import observing
-from mailroom_fetcher.ledger import ParkedMail
+from mailroom_fetcher.ledger import ParkedMails
 from mailroom_fetcher.standing import Standing, to_tell, words_for
 
 NOW = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
@@ -45,12 +45,12 @@ def test_it_is_told_at_once_when_it_was_last_told_at_a_time_that_is_still_to_com
 
 
 def test_problems_of_folders_and_parked_mails_are_told_together() -> None:
-    parked = [ParkedMail("INBOX", 7, "not delivered"), ParkedMail("Sent", 8, "refused")]
+    parked = ParkedMails(2, "INBOX", 7, "not delivered")
     words = words_for(["no folder 'Old'"], parked)
     assert words == (
         "no folder 'Old'; 2 mails are waited for, the first is UID 7 in 'INBOX': not delivered"
     )
-    assert words_for([], []) == ""
+    assert words_for([], None) == ""
 
 
 def test_metrics_name_a_bounded_number_of_failing_accounts() -> None:

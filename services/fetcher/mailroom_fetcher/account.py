@@ -26,7 +26,7 @@ from mailroom_fetcher import leases, observing, store
 from mailroom_fetcher.bringing import Bringer
 from mailroom_fetcher.budget import Budget
 from mailroom_fetcher.folders import Watch, folders_of, look, reconcile, watch
-from mailroom_fetcher.ledger import ParkedMail
+from mailroom_fetcher.ledger import ParkedMails
 from mailroom_fetcher.schedule import after_failure, heartbeat, next_look
 from mailroom_fetcher.settings import FetcherSettings
 from mailroom_fetcher.standing import Standing, to_tell, words_for
@@ -235,12 +235,12 @@ async def _open(
     return watched, opened
 
 
-async def _parked(here: Attendance) -> list[ParkedMail]:
+async def _parked(here: Attendance) -> ParkedMails | None:
     if not here.bringer.parked:
-        return []
+        return None
     async with begin(here.shared.resources.engine) as tx:
         parked = await store.parked(tx, here.account.id)
-    here.bringer.parked = bool(parked)
+    here.bringer.parked = parked is not None
     return parked
 
 

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from math import ceil
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, or_, select, tuple_, update
+from sqlalchemy import Uuid, bindparam, delete, func, or_, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mailroom.arrays import rows_of
 from mailroom_fetcher.store import accounts, replicas
 
 
@@ -96,10 +97,23 @@ async def held_by(tx: AsyncConnection, holder: str) -> dict[UUID, Held]:
     return {row.account: Held(row.account, row.fetch_wanted_at) for row in await tx.execute(found)}
 
 
+_WANTED = rows_of("wanted", Uuid)
+_A_FREE_ONE = (
+    select(true())
+    .select_from(_WANTED.outerjoin(accounts, accounts.c.account == _WANTED.c.value))
+    # No row, or no holder, is no living holder.
+    .where(func.coalesce(accounts.c.holder, "").not_in(select(replicas.c.name)))
+    .limit(1)
+)
+
+
 async def claim(
     tx: AsyncConnection, holder: str, wanted: Sequence[UUID], at_most: int
 ) -> list[UUID]:
     """Take over up to `at_most` of the wanted accounts that nobody holds, or a dead replica."""
+    # Where accounts cannot be shared out evenly, one replica looks for another at each turn.
+    if not await tx.scalar(_A_FREE_ONE, {"wanted": wanted}):
+        return []
     await tx.execute(
         insert(accounts).on_conflict_do_nothing(), [{"account": one} for one in sorted(wanted)]
     )

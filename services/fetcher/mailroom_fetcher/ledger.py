@@ -69,9 +69,10 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class ParkedMail:
-    """A mail that is asked for again, and why."""
+class ParkedMails:
+    """How many mails of an account are asked for again; which came first, and why it is."""
 
+    count: int
     folder: str
     uid: int
     problem: str

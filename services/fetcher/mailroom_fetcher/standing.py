@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from mailroom_fetcher.ledger import ParkedMail
+from mailroom_fetcher.ledger import ParkedMails
 
 EVERY = timedelta(hours=1)
 """It is told so often though nothing changed: silence means that nobody looks."""
@@ -33,13 +33,11 @@ def to_tell(last: Standing | None, problem: str, now: datetime) -> Standing | No
     return None
 
 
-def words_for(problems: list[str], parked: list[ParkedMail]) -> str:
+def words_for(problems: list[str], parked: ParkedMails | None) -> str:
     """The problems of folders and parked mails in one sentence; empty when there are none."""
     words = list(problems)
     if parked:
-        first, count = parked[0], len(parked)
-        mails = "1 mail is" if count == 1 else f"{count} mails are"
-        words.append(
-            f"{mails} waited for, the first is UID {first.uid} in {first.folder!r}: {first.problem}"
-        )
+        mails = "1 mail is" if parked.count == 1 else f"{parked.count} mails are"
+        first = f"UID {parked.uid} in {parked.folder!r}: {parked.problem}"
+        words.append(f"{mails} waited for, the first is {first}")
     return "; ".join(words)

@@ -44,7 +44,7 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 from mailroom.arrays import rows_of
 from mailroom.imap.listing import Listed
 from mailroom.messaging.tables import messaging_tables
-from mailroom_fetcher.ledger import Arrival, ParkedMail, Place, arrival_id, retry_at
+from mailroom_fetcher.ledger import Arrival, ParkedMails, Place, arrival_id, retry_at
 
 metadata = MetaData(schema="fetcher")
 messaging = messaging_tables(metadata)
@@ -336,10 +336,10 @@ async def retries(tx: AsyncConnection, place: Place, now: datetime, limit: int) 
     return list((await tx.execute(found)).scalars())
 
 
-async def parked(tx: AsyncConnection, account: UUID) -> list[ParkedMail]:
-    """Mails of the account that the server lists, but does not deliver, oldest first."""
+async def parked(tx: AsyncConnection, account: UUID) -> ParkedMails | None:
+    """Mails of the account that the server has, but does not deliver; None if there are none."""
     found = (
-        select(folders.c.name, arrivals.c.uid, arrivals.c.problem)
+        select(func.count().over(), folders.c.name, arrivals.c.uid, arrivals.c.problem)
         .join(folders, arrivals.c.folder == folders.c.id)
         .where(
             folders.c.account == account,
@@ -347,8 +347,10 @@ async def parked(tx: AsyncConnection, account: UUID) -> list[ParkedMail]:
             arrivals.c.retry_at.is_not(None),
         )
         .order_by(arrivals.c.received_at, arrivals.c.uid)
+        .limit(1)
     )
-    return [ParkedMail(*row) for row in await tx.execute(found)]
+    row = (await tx.execute(found)).first()
+    return ParkedMails(*row) if row else None
 
 
 async def mails(tx: AsyncConnection, account: UUID) -> int:
