@@ -155,7 +155,7 @@ async def world(database: Database, broker: Broker) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, world: World) -> dict[str, str]:
+def installation(tmp_path: Path, programs: Path, world: World) -> dict[str, str]:
     """The environment of a machine on which both services are installed, as a third party's."""
     package = tmp_path / "shop_and_desk-1.0.dist-info"
     package.mkdir()
@@ -175,4 +175,8 @@ def installation(tmp_path: Path, world: World) -> dict[str, str]:
     }
     common = {"MAILROOM_OBJECTS": str(tmp_path / "objects"), "MAILROOM_HTTP": "127.0.0.1:0"}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MAILROOM_")}
-    return kept | urls | common | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    paths = {
+        "PATH": f"{programs}{os.pathsep}{kept['PATH']}",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+    }
+    return kept | urls | common | paths

@@ -5,7 +5,6 @@ Desk and shop are third parties' services here: a package with an entry point, f
 
 import asyncio
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -24,9 +23,8 @@ from tests.messaging.world import (
 
 
 async def mailroom(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
-    program = "from mailroom.cli import main; main()"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, *arguments),
+        *("mailroom", *arguments),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -1,6 +1,7 @@
 """An office that sends mail, on the private servers."""
 
 import base64
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -22,11 +23,16 @@ from tests.sender.office import Office
 
 @pytest.fixture
 async def office(
-    servers: local.Servers, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: local.Servers,
+    database: Database,
+    programs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Office]:
     """An account at the servers, and nothing sent yet. No sender runs until a test starts it."""
     key, keys = PrivateKey.generate(), tmp_path / "keys"
     keys.write_text(base64.b64encode(bytes(key)).decode())
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     offset = tmp_path / "offset"
     monkeypatch.setenv("MAILROOM_CLOCK_OFFSET_FILE", str(offset))
     settings = SenderSettings.model_validate(

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -390,12 +389,13 @@ class Office:
         return await until(there, within)
 
     @asynccontextmanager
-    async def process(self, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def process(
+        self, *mailroom: str, **environment: str
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         """`mailroom serve sender`, a process of its own; ended by SIGTERM if it still runs."""
         running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mailroom", "serve", "sender",
-            env=self.environment | environment,
-        )  # fmt: skip
+            *(mailroom or ("mailroom",)), "serve", "sender", env=self.environment | environment
+        )
         try:
             yield running
         finally:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ Done = tuple[int, str, str]
 async def mailroom(office: Office, *arguments: str, stdin: bytes = b"") -> Done:
     def run() -> Done:
         done = subprocess.run(
-            [sys.executable, "-m", "mailroom", *arguments],
+            ["mailroom", *arguments],
             input=stdin,
             capture_output=True,
             env=office.environment,

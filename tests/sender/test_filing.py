@@ -1,6 +1,7 @@
 """The copy of what was sent lies once in the account's Sent folder, and never sends again."""
 
 import asyncio
+import sys
 from asyncio.subprocess import Process
 from datetime import timedelta
 from email.message import EmailMessage
@@ -146,7 +147,8 @@ async def test_who_was_frozen_within_a_batch_appends_no_more_of_it(served: Offic
     }
     async with between(dovecot.host, dovecot.imap) as middle:
         await served.set_server("imap", ("127.0.0.1", middle.port, "none"))
-        async with served.process(**frozen_there) as process:
+        # By itself: who called a fork of it would not be frozen.
+        async with served.process(sys.executable, "-m", "mailroom", **frozen_there) as process:
             await until(lambda: is_frozen(process), within=30)
             await served.set_server("imap", (dovecot.host, dovecot.imaps, "implicit"))
             async with served.sending(lease_seconds=2):
