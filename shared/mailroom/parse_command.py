@@ -23,7 +23,8 @@ def parse(files: tuple[str, ...], *, as_json: bool) -> None:  # noqa: ARG001 (th
             reason = fault.strerror or "cannot be opened"
             click.echo(f"mailroom: file {name!r}: {reason}; name a file that can be read", err=True)
             raise SystemExit(2) from None
-        line = json.dumps(_told(read(raw)), ensure_ascii=False) + "\n"
+        # A mail's words must not drive a terminal; a program reads both alike.
+        line = json.dumps(_told(read(raw)), ensure_ascii=sys.stdout.isatty()) + "\n"
         sys.stdout.buffer.write(line.encode())
 
 

@@ -37,6 +37,6 @@ def topology_command(publishers: tuple[tuple[str, TextIO], ...]) -> None:
     try:
         made = definitions(services, vhost, passwords, [name for name, _ in publishers])
     except NameTaken as taken:
-        remedy = "is a service of Mailroom, or a name that it has on the broker; take another"
+        remedy = "begins as a service of Mailroom, or as a name of its on the broker; take another"
         raise refuse("--publisher", taken.name, remedy) from None
     click.echo(json.dumps(made, indent=2))
