@@ -235,9 +235,17 @@ async def _replay_some(service: Service[Any], wanted: Which) -> None:
         late = f"; the last is published at {last:%H:%M:%S} UTC" if done > outbox.A_SECOND else ""
         rest = "" if done >= chosen else f"; {chosen - done} are on their way already"
         click.echo(f"replayed {done} of {service.name}{late}{rest}")
-    if left := await _count(service, wanted) - chosen:
+    if left := await _count_homeless(service, wanted):
         remedy = "publish their bytes anew, or drop them"
         click.echo(f"left {left} of {service.name}, of queues that it does not have: {remedy}")
+
+
+async def _count_homeless(service: Service[Any], which: Which) -> int:
+    """Those whose queue the service does not have. Of the others, some may be handled meanwhile."""
+    queues = consume.queues(service)
+    async with connected(service.settings) as (tx, _):
+        counted = await parked_events.reasons(tx, service.messaging, which)
+    return sum(row.events for row in counted if row.queue not in queues)
 
 
 async def _drop(service: Service[Any], number: int) -> None:
