@@ -132,4 +132,4 @@ def test_nobody_is_made_a_publisher_under_the_name_of_a_service(tmp_path: Path) 
         words = ["topology", "--publisher", name, str(tmp_path / "password")]
         done = CliRunner().invoke(mailroom, words)
         assert done.exit_code == 2
-        assert f"--publisher '{name}': is a service of Mailroom" in done.output
+        assert f"--publisher '{name}': begins as a service of Mailroom" in done.output
