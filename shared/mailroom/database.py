@@ -20,8 +20,6 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from mailroom.settings import SettingsRefused
-
 GONE = frozenset(
     {
         "57P01",  # admin_shutdown
@@ -67,10 +65,8 @@ def engine(
     """An engine for `postgresql://…`, by asyncpg, with at most `connections` at once.
 
     `application` is shown in pg_stat_activity. Nothing is connected yet. PostgreSQL ends a
-    transaction whose process has said nothing for `idle_within` seconds. Raises SettingsRefused for
-    a URL that says how to use TLS: the environment does (PGSSLMODE).
+    transaction whose process has said nothing for `idle_within` seconds.
     """
-    _refuse_ssl(url, application)
     server_settings = {
         "application_name": application,
         # A database may have been given others: who waits for a lock then sees what was there
@@ -105,20 +101,10 @@ async def connect(url: Url, application: str) -> asyncpg.Connection:
 
     Raises OSError, TimeoutError, PostgresError or InterfaceError if there is none.
     """
-    _refuse_ssl(url, application)
     settings = {"application_name": application, **GONE_MACHINE}
     made = await asyncpg.connect(str(url), timeout=CONNECT_WITHIN, server_settings=settings)
     _give_up_a_dead_line(made)
     return made
-
-
-def _refuse_ssl(url: Url, application: str) -> None:
-    """SQLAlchemy knows `ssl`, asyncpg `sslmode`, and neither the other's: in a URL both would only
-    work for some connections."""
-    words = [name for name, _ in url.query_params() if name.lower().startswith("ssl")]
-    if words:
-        remedy = "leave it out, and set PGSSLMODE and PGSSLROOTCERT in the environment"
-        raise SettingsRefused(f"the database URL of {application} has {words[0]!r}: {remedy}")
 
 
 async def may_idle(tx: AsyncConnection, seconds: float) -> None:

@@ -5,7 +5,8 @@ a connection that is lost without a word, costs seconds and nothing else.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import asyncpg
 import structlog
@@ -39,26 +40,24 @@ async def listen(
     while True:
         end_if_cancelled()
         try:
-            await _listen_once(url, application, channel, heard, begun)
+            async with _connected(url, application) as (connection, gone):
+                await connection.add_listener(channel, lambda *message: heard(message[3]))
+                begun()
+                while not await database.is_set(gone, within=CHECK_EVERY):
+                    await connection.execute("SELECT 1", timeout=CHECK_EVERY)
         except _AWAY as away:
             log.info("listening_interrupted", application=application, problem=describe(away))
         await asyncio.sleep(_PAUSE)
 
 
-async def _listen_once(
-    url: Url,
-    application: str,
-    channel: str,
-    heard: Callable[[str], None],
-    begun: Callable[[], None],
-) -> None:
-    connection = await database.connect(url, application)
+@asynccontextmanager
+async def _connected(
+    url: Url, application: str
+) -> AsyncIterator[tuple[asyncpg.Connection, asyncio.Event]]:
+    """A connection, and what is set when it is lost."""
+    connection, gone = await database.connect(url, application), asyncio.Event()
+    connection.add_termination_listener(lambda *_: gone.set())
     try:
-        gone = asyncio.Event()
-        connection.add_termination_listener(lambda *_: gone.set())
-        await connection.add_listener(channel, lambda *message: heard(message[3]))
-        begun()
-        while not await database.is_set(gone, within=CHECK_EVERY):
-            await connection.execute("SELECT 1", timeout=CHECK_EVERY)
+        yield connection, gone
     finally:
         connection.terminate()

@@ -8,13 +8,33 @@ import os
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, SecretStr, UrlConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    UrlConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mailroom import tls
 
-DatabaseUrl = Annotated[Url, UrlConstraints(allowed_schemes=["postgresql"])]
+
+def _without_ssl(url: Url) -> Url:
+    # SQLAlchemy knows `ssl`, asyncpg `sslmode`, and neither the other's: in a URL both would only
+    # work for some connections.
+    for name, _ in url.query_params():
+        if name.lower().startswith("ssl"):
+            remedy = "set PGSSLMODE and PGSSLROOTCERT in the environment instead"
+            raise ValueError(f"leave out {name!r}, and {remedy}")
+    return url
+
+
+DatabaseUrl = Annotated[
+    Url, UrlConstraints(allowed_schemes=["postgresql"]), AfterValidator(_without_ssl)
+]
 BrokerUrl = Annotated[Url, UrlConstraints(allowed_schemes=["amqp", "amqps"])]
 
 

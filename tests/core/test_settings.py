@@ -46,3 +46,17 @@ def test_a_listener_without_a_port_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MAILROOM_HTTP", "localhost")
     with pytest.raises(SettingsRefused, match="MAILROOM_HTTP is 'localhost'"):
         load(CommonSettings)
+
+
+@pytest.mark.parametrize("word", ["ssl=require", "sslmode=verify-full"])
+def test_a_database_url_that_says_how_to_use_tls_is_refused_with_what_does(
+    monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    url = f"{GOOD['MAILROOM_EXAMPLE_DATABASE_URL']}?{word}"
+    monkeypatch.setenv("MAILROOM_EXAMPLE_DATABASE_URL", url)
+    with pytest.raises(SettingsRefused, match=r"MAILROOM_EXAMPLE_DATABASE_URL.*'ssl") as refused:
+        load(ExampleSettings)
+    assert "PGSSLMODE" in str(refused.value)
+    assert "geheim" not in str(refused.value)

@@ -8,9 +8,8 @@ import pytest
 from pydantic_core import Url
 from sqlalchemy import func, make_url, select, text
 
-from mailroom import database, notifications
+from mailroom import notifications
 from mailroom.messaging.relay import relay
-from mailroom.settings import SettingsRefused
 from tests.messaging.cable import Cable, cable
 from tests.messaging.world import SHOP, World, shop_messaging
 from tests.waiting import until
@@ -89,13 +88,3 @@ async def test_the_relay_listens_with_a_sign_of_life(
     relaying.cancel()
     with suppress(asyncio.CancelledError):
         await relaying
-
-
-@pytest.mark.parametrize("word", ["ssl=require", "sslmode=verify-full"])
-async def test_a_database_url_that_says_how_to_use_tls_is_refused(word: str) -> None:
-    url = Url(f"postgresql://a:secret@127.0.0.1/b?{word}")
-    with pytest.raises(SettingsRefused, match=r"has 'ssl.*PGSSLMODE") as refused:
-        database.engine(url, "test")
-    assert "secret" not in str(refused.value)
-    with pytest.raises(SettingsRefused, match="PGSSLMODE"):
-        await database.connect(url, "test")

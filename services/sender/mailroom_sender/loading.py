@@ -32,33 +32,32 @@ Upload = tuple[str, str]
 
 # Built once: docs/decisions/statements-are-built-once.md.
 _MAILS, _IDS = rows_of("mails", Uuid), rows_of("ids", Text)
-_KEYS = (
+_NAMED = (
     func.unnest(bindparam("publishers", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text)))
-    .table_valued("publisher", "idempotency_key")
+    .table_valued("publisher", "name")
     .render_derived()
 )
 
 
 def _of_key(table: Table) -> ColumnElement[bool]:
     key = (table.c.publisher, table.c.idempotency_key)
-    return (key[0] == _KEYS.c.publisher) & (key[1] == _KEYS.c.idempotency_key)
+    return (key[0] == _NAMED.c.publisher) & (key[1] == _NAMED.c.name)
 
 
 _HASHES = select(requests.c.publisher, requests.c.idempotency_key, requests.c.content_hash).join(
-    _KEYS, _of_key(requests)
+    _NAMED, _of_key(requests)
 )
 _CANCELLED = select(cancellations.c.publisher, cancellations.c.idempotency_key).join(
-    _KEYS, _of_key(cancellations)
+    _NAMED, _of_key(cancellations)
 )
 _UPLOADS = select(tables.uploads.c.publisher, tables.uploads.c.sha256).join(
-    _KEYS,
-    (tables.uploads.c.publisher == _KEYS.c.publisher)
-    & (tables.uploads.c.sha256 == _KEYS.c.idempotency_key),
+    _NAMED,
+    (tables.uploads.c.publisher == _NAMED.c.publisher) & (tables.uploads.c.sha256 == _NAMED.c.name),
 )
 _MESSAGE_IDS = select(requests.c.mail, requests.c.message_id).join(
     _MAILS, requests.c.mail == _MAILS.c.value
 )
-_BY_KEY = select(requests).join(_KEYS, _of_key(requests)).order_by(requests.c.mail)
+_BY_KEY = select(requests).join(_NAMED, _of_key(requests)).order_by(requests.c.mail)
 _LOCKED = select(requests).where(requests.c.mail == bindparam("this")).with_for_update()
 _BY_MAIL = select(requests).join(_MAILS, requests.c.mail == _MAILS.c.value)
 _BY_MESSAGE_ID = select(requests).join(_IDS, requests.c.message_id == _IDS.c.value)

@@ -110,10 +110,9 @@ async def insert_uploads(
     tx: AsyncConnection, publisher: str, files: Iterable[ObjectRef], now: datetime
 ) -> None:
     """Let a publisher attach these objects."""
-    sizes = {file.sha256: file.size for file in files}
     rows = [
-        {"publisher": publisher, "sha256": sha256, "size": size, "uploaded_at": now}
-        for sha256, size in sorted(sizes.items())
+        {"publisher": publisher, "sha256": sha256, "uploaded_at": now}
+        for sha256 in sorted({file.sha256 for file in files})
     ]
     uploaded = upsert(uploads)
     again = uploaded.on_conflict_do_update(

@@ -148,7 +148,6 @@ uploads = Table(
     metadata,
     Column("publisher", Text, nullable=False),
     Column("sha256", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),
     Column("uploaded_at", DateTime(timezone=True), nullable=False, index=True),
     PrimaryKeyConstraint("publisher", "sha256"),
 )

@@ -16,7 +16,6 @@ def upgrade() -> None:
         "uploads",
         sa.Column("publisher", sa.Text, nullable=False),
         sa.Column("sha256", sa.Text, nullable=False),
-        sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("uploaded_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("publisher", "sha256"),
         schema=SCHEMA,
