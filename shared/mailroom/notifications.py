@@ -21,7 +21,14 @@ log = structlog.get_logger("mailroom.notifications")
 CHECK_EVERY = 10.0
 """Seconds from one sign of life to the next, and that PostgreSQL has to answer it."""
 _PAUSE = 1.0
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Of a statement after the server's last word, and before the line is closed.
+    asyncpg.InternalClientError,
+)
 
 
 async def listen(

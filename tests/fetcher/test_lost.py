@@ -164,7 +164,12 @@ async def test_another_account_that_has_the_same_bytes_brings_them(office: Offic
         await ask_for(office, event.raw)
         await mended(office, event)
         await until(lambda: _given_up(office, gone))
-    assert [row["state"] for row in await ledger(office)] == ["published", "published"]
+        # Its bytes are there before its row says so.
+        await until(lambda: _are_published(office))
+
+
+async def _are_published(office: Office) -> bool:
+    return [row["state"] for row in await ledger(office)] == ["published", "published"]
 
 
 def remove_all(office: Office, account: Account) -> None:

@@ -17,6 +17,8 @@ class Cable:
         self._pipes: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.holds_ends = False
+        """Pass on what comes, but not that it ends: the end of a connection takes its time."""
 
     async def mend(self) -> None:
         """Let connections through, on the same port as before."""
@@ -43,18 +45,19 @@ class Cable:
             return
         self._writers |= {writer, to_server[1]}
         for source, sink in ((reader, to_server[1]), (to_server[0], writer)):
-            pipe = asyncio.create_task(_pump(source, sink))
+            pipe = asyncio.create_task(self._pump(source, sink))
             self._pipes.add(pipe)
             pipe.add_done_callback(self._pipes.discard)
 
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while piece := await source.read(_PIECE):
-            sink.write(piece)
-            await sink.drain()
-    with suppress(OSError):
-        sink.close()
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await source.read(_PIECE):
+                sink.write(piece)
+                await sink.drain()
+        if self.holds_ends:
+            return
+        with suppress(OSError):
+            sink.close()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import asyncpg
 import pytest
 from pydantic_core import Url
 from sqlalchemy import func, make_url, select, text
@@ -68,6 +69,25 @@ async def test_a_line_that_is_silently_dead_is_left_for_another(
     async with listening(world) as (ear, line):
         await until(lambda: ear.begun == 1)
         line.freeze()
+        await until(lambda: ear.begun == 2)
+        await say(world, "one")
+        await until(lambda: ear.words == ["one"])
+
+
+async def test_a_server_that_ends_before_its_line_does_is_left_for_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg takes its last word for a statement under way, and refuses the next one."""
+    monkeypatch.setattr(notifications, "CHECK_EVERY", 0.3)
+    async with listening(world) as (ear, line):
+        await until(lambda: ear.begun == 1)
+        line.holds_ends = True
+        superuser = await asyncpg.connect(world.database.superuser_url)
+        await superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'test ear' AND datname = current_database()"
+        )
+        await superuser.close()
         await until(lambda: ear.begun == 2)
         await say(world, "one")
         await until(lambda: ear.words == ["one"])

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import aio_pika
-import asyncpg
 import structlog
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
@@ -56,8 +55,6 @@ _WAITED_OUT = (
     ChannelInvalidStateError,
     SQLAlchemyError,
     DatabaseAway,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
     OSError,
     TimeoutError,
 )
