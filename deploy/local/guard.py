@@ -112,7 +112,10 @@ class Guard:
                 return True
             if command == "kill":
                 return True
-            self._signal_all(signal.SIGSTOP if command == "freeze" else signal.SIGCONT)
+            if command == "freeze":
+                self._freeze_all()
+            else:
+                self._signal_all(signal.SIGCONT)
         return False
 
     def _signal_main(self, number: int, grace: float) -> None:
@@ -127,6 +130,16 @@ class Guard:
         for pid in descendants(os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def _freeze_all(self) -> None:
+        """SIGSTOP until all stand still: what forks meanwhile is met in the next round."""
+
+        def all_stand_still() -> bool:
+            self._signal_all(signal.SIGSTOP)
+            # Twice: what is born between the listing and the reading of its parent is not listed.
+            return all(set(descendants(os.getpid()).values()) <= set("TZX") for _ in range(2))
+
+        self._wait(all_stand_still, STOP_GRACE)
 
     def _kill_all(self) -> None:
         """SIGKILL until nothing is left: what forks meanwhile is met in the next round."""

@@ -33,6 +33,7 @@ from tests.installation import (
 )
 
 _OWN_TEMPLATE = "mailroom"
+_PURGE = "[{ok, _} = rabbit_amqqueue:purge(Queue) || Queue <- rabbit_amqqueue:list()]."
 _LINES = 60
 """Of each service's log, what a failed test shows."""
 
@@ -162,6 +163,9 @@ def exposed_firm(own: OwnServers, shared: Operated, name: str, born: Nursery) ->
     with working(_for_tests(it), Database(own.servers.postgresql, name), mail, born) as firm:
         firm.set_up()
         yield firm
+    # What a failed test has left in the queues would not be understood by the next firm.
+    own.heal()
+    local.rabbitmqctl(own.servers, "eval", _PURGE)
 
 
 @pytest.fixture(scope="module")

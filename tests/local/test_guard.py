@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,16 @@ async def test_an_error_too_ends_only_after_everything_that_was_started(tmp_path
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert guarded.guard_pid(tmp_path) is None
+
+
+async def test_what_starts_processes_all_the_time_is_frozen_whole(tmp_path: Path) -> None:
+    busy = "while true; do sleep 1000 & sleep 0.001; done"
+    states = partial(guarded.server_processes, tmp_path)
+    with guarded.lifelines([tmp_path]):
+        guarded.launch(tmp_path, guarded.Program(["sh", "-c", f"({busy}) & ({busy}) & {busy}"]))
+        await until(lambda: len(states()) > 100)
+        guarded.tell(tmp_path, "freeze")
+        await until(lambda: set(states().values()) == {"T"})
 
 
 async def test_what_another_process_started_again_ends_with_the_launcher(folder: Path) -> None:
