@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 from pydantic_core import Url
-from sqlalchemy import event, func, make_url, select
+from sqlalchemy import event, func, make_url, select, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -110,6 +110,23 @@ async def connect(url: Url, application: str) -> asyncpg.Connection:
 async def may_idle(tx: AsyncConnection, seconds: float) -> None:
     """Let this transaction wait for its process for longer than others may."""
     await tx.execute(select(func.set_config(IDLE, _milliseconds(seconds), True)))  # noqa: FBT003
+
+
+_STANDING_STILL = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user"
+    " AND state = 'active' AND wait_event = 'ClientRead'"
+    " AND state_change < clock_timestamp() - make_interval(secs => :within)"
+)
+
+
+async def end_who_stands_still(tx: AsyncConnection, within: float = IDLE_WITHIN) -> int:
+    """End the sessions of our role that prepared a statement and did not execute it; how many.
+
+    asyncpg prepares without a Sync, and behind that PostgreSQL counts no session as idle: a process
+    frozen there for longer than `within` seconds would keep its locks for ever.
+    """
+    return await tx.scalar(text(_STANDING_STILL), {"within": within}) or 0
 
 
 @asynccontextmanager

@@ -224,6 +224,8 @@ async def _database_fault(part: _Running) -> str:
                 func.to_regclass(table).is_not(None), func.current_setting("transaction_read_only")
             )
             is_there, read_only = (await connection.execute(query)).one()
+            if ended := await database.end_who_stands_still(connection):
+                log.warning("ended_who_stood_still", service=part.service.name, sessions=ended)
     except Exception as failed:  # noqa: BLE001 -- whatever it is, it is what /readyz must tell
         return str(failed).partition("\n")[0] or type(failed).__name__
     if read_only == "on":

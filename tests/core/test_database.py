@@ -1,6 +1,7 @@
 """A connection whose server cannot write, or has gone, is dropped and not pooled; a process that
 stands still keeps no lock."""
 
+import asyncio
 import socket
 
 import pytest
@@ -8,8 +9,9 @@ from pydantic_core import Url
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mailroom.database import DEAD_LINE, engine, may_idle, showing_life
+from mailroom.database import DEAD_LINE, end_who_stands_still, engine, may_idle, showing_life
 from tests.installation import OWNER, Database
+from tests.waiting import until
 
 
 async def test_a_connection_to_a_read_only_server_is_dropped(database: Database) -> None:
@@ -59,6 +61,32 @@ async def test_a_transaction_whose_process_stands_still_is_ended(database: Datab
         async with other.begin() as tx:
             await tx.execute(text("SET LOCAL lock_timeout = '10s'"))
             await tx.execute(text("INSERT INTO note VALUES (1)"))
+        with pytest.raises(DBAPIError) as ended:
+            await still.execute(text("SELECT 1"))
+    assert ended.value.connection_invalidated
+    await connections.dispose()
+    await other.dispose()
+
+
+async def test_who_prepared_a_statement_and_stands_still_is_ended(database: Database) -> None:
+    """Default overridden: asyncpg prepares without a Sync, and PostgreSQL takes who stands still
+    behind that for one that works. Who has only begun, or works, is left alone."""
+    connections = engine(Url(database.url(OWNER)), "test", connections=3, idle_within=0.2)
+    other = engine(Url(database.url(OWNER)), "test", connections=1)
+    async with connections.connect() as still, other.connect() as looking:
+        await still.execute(text("CREATE TABLE note (id int)"))
+        await still.commit()
+        await still.execute(text("LOCK TABLE note"))
+        driver = (await still.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.prepare("INSERT INTO note VALUES (1)")
+        async with connections.connect() as working:
+            slow = asyncio.create_task(working.scalar(text("SELECT 1 FROM pg_sleep(1)")))
+            assert await end_who_stands_still(looking, within=60) == 0
+            await until(lambda: end_who_stands_still(looking, within=0.3))
+            assert await end_who_stands_still(looking, within=0) == 0
+            assert await slow == 1
+        await looking.execute(text("INSERT INTO note VALUES (2)"))
         with pytest.raises(DBAPIError) as ended:
             await still.execute(text("SELECT 1"))
     assert ended.value.connection_invalidated

@@ -6,6 +6,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 from signal import SIGSTOP
 
+import asyncpg
 import pytest
 
 from mailroom.messaging.addresses import HEARTBEAT
@@ -99,6 +100,19 @@ async def test_a_sender_that_was_frozen_within_data_sends_no_more_of_it(
         await check(firm, post, older)
         there = await _thaws_and_works(firm, "sender", post, older)
     assert _copies_of_doubtful(there) == [copies]
+
+
+@pytest.mark.parametrize("name", service_names())
+async def test_a_session_frozen_between_preparing_and_executing_is_ended_by_each_service(
+    firm: Firm, name: str
+) -> None:
+    """PostgreSQL itself does not: it takes it for one that works."""
+    firm.start_missing()
+    session = await asyncpg.connect(firm.database.url(name))
+    await session.execute("BEGIN")
+    await session.prepare("SELECT 1")
+    await until(session.is_closed, within=PATIENCE)
+    assert logged(firm, name, "ended_who_stood_still")
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=1), timedelta(hours=-1)], ids=str)
