@@ -246,7 +246,11 @@ async def test_nothing_is_lost_while_the_broker_is_away_and_attempts_have_no_end
         async def arrived(count: int) -> bool:
             return (await world.ready(ORDERS))[0] == count
 
+        async def recorded() -> bool:
+            return await world.count(shop_messaging.outbox) == 0
+
         await until(lambda: arrived(1))
+        await until(recorded)
         to_broker.cut()
         await world.place(*(OrderPlaced(number=number) for number in range(300)))
         clock.forward(timedelta(days=3))
