@@ -130,6 +130,7 @@ def _begin(part: _Running) -> list[asyncio.Task[None]]:
     works: list[tuple[str, Callable[[], Awaitable[None]]]] = [
         *consume.tasks(part.service, part.broker, part.resources),
         *((task.__name__, lambda task=task: task(part.resources)) for task in part.service.tasks),
+        ("end_who_stands_still", partial(_end_who_stands_still, part)),
     ]
     return [
         asyncio.create_task(_keep_running(part.service.name, name, work), name=name)
@@ -151,6 +152,15 @@ async def _keep_running(service: str, name: str, work: Callable[[], Awaitable[No
             log.exception("task_failed", service=service, task=name, error=str(failed), again=pause)
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _end_who_stands_still(part: _Running) -> None:
+    """End what a frozen process of this service holds in the database, for ever."""
+    while True:
+        async with part.resources.engine.connect() as connection:
+            if ended := await database.end_who_stands_still(connection):
+                log.warning("ended_who_stood_still", service=part.service.name, sessions=ended)
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def _prepared(part: _Running, health: http.Health) -> None:
@@ -224,8 +234,6 @@ async def _database_fault(part: _Running) -> str:
                 func.to_regclass(table).is_not(None), func.current_setting("transaction_read_only")
             )
             is_there, read_only = (await connection.execute(query)).one()
-            if ended := await database.end_who_stands_still(connection):
-                log.warning("ended_who_stood_still", service=part.service.name, sessions=ended)
     except Exception as failed:  # noqa: BLE001 -- whatever it is, it is what /readyz must tell
         return str(failed).partition("\n")[0] or type(failed).__name__
     if read_only == "on":
