@@ -34,7 +34,7 @@ test-faults: packages .venv/ready ## every plug pulled at every place; `make tes
 
 test-long: packages .venv/ready ## rounds of 300 mails with faults by chance: make test-long ROUNDS=300 SEED=1
 	@echo 'SEED=$(SEED) ROUNDS=$(ROUNDS); a round again, by its own seed N: make test-long SEED=N ROUNDS=1'
-	@MAILROOM_SEED=$(SEED) MAILROOM_ROUNDS=$(ROUNDS) $(BIN)/pytest -n 2 -m long $(ARGS)
+	@MAILROOM_SEED=$(SEED) MAILROOM_ROUNDS=$(ROUNDS) $(BIN)/pytest -n 2 -vv -m long $(ARGS)
 
 mutants: packages .venv/ready ## break each promise's line in a copy: exactly its tests must fail; some: ARGS="storm Sent"
 	@$(BIN)/python -m tests.mutants $(ARGS)
