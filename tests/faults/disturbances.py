@@ -45,6 +45,8 @@ Disturbance = Callable[[Scene], AbstractContextManager[str]]
 def disturbed(scene: Scene, kinds: Sequence[Disturbance]) -> Iterator[None]:
     """None, one or two of these at once."""
     chosen = scene.random.sample(kinds, scene.random.choice([0, 1, 1, 1, 2]))
+    # The last is mended first: Postfix greets nobody while Dovecot is away.
+    chosen.sort(key=kinds.index, reverse=True)
     with ExitStack() as held:
         scene.story += [held.enter_context(kind(scene)) for kind in chosen]
         yield

@@ -48,6 +48,8 @@ class OwnServers:
         for name in local.ALL:
             if local.is_running(self.servers, name):
                 local.thaw(self.servers, name)
+        # Dovecot comes before Postfix, which greets nobody without it.
+        for name in sorted(local.ALL):
             local.start(self.servers, name)
         for proxy in self.proxies:
             proxy.heal()
