@@ -6,6 +6,7 @@ lease is held. So those of a batch are recorded together, once it is over; what 
 one who has lost the lease, is true all the same, and told once.
 """
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from mailroom_sender.settings import SenderSettings
 log = structlog.get_logger("mailroom.sender.filing")
 
 BATCH = 20
+GATHER = 0.2
+"""Seconds of rest behind a batch that was not full: so that mails which leave one by one are filed
+by the handful, with a few statements for all."""
 
 FILED = Counter("mailroom_sender_filed_total", "copies that lie in a Sent folder")
 UNFILED = Counter("mailroom_sender_unfiled_total", "copies that were given up")
@@ -73,6 +77,8 @@ async def file_for_account(resources: Resource, lease: Lease) -> None:
                 await _file_batch(resources, lease, account, batch, link)
                 if link.resting:
                     return
+                if len(batch) < BATCH:
+                    await asyncio.sleep(GATHER)
             elif not await woken(lease, resources.settings.idle_seconds):
                 return
     finally:
