@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 from pydantic_core import Url
-from sqlalchemy import event, func, make_url, select, text
+from sqlalchemy import Text, bindparam, event, func, make_url, select, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -107,9 +107,12 @@ async def connect(url: Url, application: str) -> asyncpg.Connection:
     return made
 
 
+_MAY_IDLE = select(func.set_config(IDLE, bindparam("given", type_=Text), True))  # noqa: FBT003
+
+
 async def may_idle(tx: AsyncConnection, seconds: float) -> None:
     """Let this transaction wait for its process for longer than others may."""
-    await tx.execute(select(func.set_config(IDLE, _milliseconds(seconds), True)))  # noqa: FBT003
+    await tx.execute(_MAY_IDLE, {"given": _milliseconds(seconds)})
 
 
 _STANDING_STILL = (

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mailroom.arrays import rows_of
 from mailroom.messaging.envelope import Outgoing
 from mailroom_sender import loading
 from mailroom_sender import requests as events
@@ -59,6 +60,14 @@ _DUE = (
     .order_by(copies.c.due, copies.c.mail)
     .limit(bindparam("limit", type_=Integer))
 )
+_MAILS = rows_of("mails", Uuid)
+_LOCKED = (
+    select(copies.c.mail)
+    .join(_MAILS, copies.c.mail == _MAILS.c.value)
+    .order_by(copies.c.mail)
+    .with_for_update(of=copies)
+)
+_BEGIN = update(copies).where(copies.c.mail.in_(_LOCKED)).values(tries=copies.c.tries + 1)
 _THERE = (
     func.unnest(
         bindparam("mails", type_=ARRAY(Uuid)),
@@ -93,11 +102,7 @@ async def due(tx: AsyncConnection, account: UUID, now: datetime, limit: int) -> 
 
 async def begin(tx: AsyncConnection, batch: Sequence[Copy]) -> None:
     """To commit before the first APPEND of these."""
-    mails = [copy.mail for copy in batch]
-    chosen = select(copies.c.mail).where(copies.c.mail.in_(mails))
-    locked = chosen.order_by(copies.c.mail).with_for_update()
-    begun = update(copies).where(copies.c.mail.in_(locked))
-    await tx.execute(begun.values(tries=copies.c.tries + 1))
+    await tx.execute(_BEGIN, {"mails": [copy.mail for copy in batch]})
 
 
 async def filed(

@@ -143,8 +143,14 @@ def _claiming(tables: MessagingTables) -> Select[Any]:
 
 async def make_day(tx: AsyncConnection, tables: MessagingTables, moment: datetime) -> None:
     """Make the day of `outbox_sent` that rows sent at `moment` go into, if it is missing."""
+    await tx.execute(_making_day(tables), {"moment": moment})
+
+
+@cache
+def _making_day(tables: MessagingTables) -> Select[Any]:
     functions = getattr(func, tables.schema)
-    await tx.execute(select(functions.make_outbox_day(literal(moment))))
+    moment = bindparam("moment", type_=DateTime(timezone=True))
+    return select(functions.make_outbox_day(moment))
 
 
 async def move_to_sent(
