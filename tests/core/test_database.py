@@ -71,7 +71,7 @@ async def test_a_transaction_whose_process_stands_still_is_ended(database: Datab
 async def test_who_prepared_a_statement_and_stands_still_is_ended(database: Database) -> None:
     """Default overridden: asyncpg prepares without a Sync, and PostgreSQL takes who stands still
     behind that for one that works. Who has only begun, or works, is left alone."""
-    connections = engine(Url(database.url(OWNER)), "test", connections=3, idle_within=0.2)
+    connections = engine(Url(database.url(OWNER)), "test", connections=3)
     other = engine(Url(database.url(OWNER)), "test", connections=1)
     async with connections.connect() as still, other.connect() as looking:
         await still.execute(text("CREATE TABLE note (id int)"))
