@@ -71,8 +71,7 @@ class Firm:
                 *("--address", person.address),
                 *("--imap", imap.format(user=person.address)),
                 *("--smtp", smtp.format(user=person.address)),
-                # Postfix may hold a connection yet to a Dovecot that was started again since.
-                *("--password-stdin", "--no-test"),
+                "--password-stdin",
                 text=person.password,
             )
         feeds = ("--mailbox", self.service.name, "--mailbox", self.sales.name)

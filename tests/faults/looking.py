@@ -48,8 +48,6 @@ from tests.faults.model import Answer, Seen
 from tests.installation import installed_services
 from tests.waiting import until
 
-A_SECOND = 2
-"""Mails that the slowest of machines finishes, servers and all services on its two cores."""
 STANDS_STILL = 5.0
 """Seconds without any change, after which what is under way waits for something."""
 DOUBT = ("perhaps a second time", "nobody knows")
@@ -64,13 +62,12 @@ class Moving:
     due: datetime | None = None
 
 
-async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
+async def until_nothing_moves(firm: Firm, mails: Sequence[str], within: float = PATIENCE) -> None:
     """Wait until all is done that these mails cause; due times are made to come.
 
     A mail is named by its Message-ID, or by its subject where it has none.
     """
 
-    patience = max(PATIENCE, len(mails) / A_SECOND)
     queries = (
         _at_no_ticket(mails),
         _unpublished(),
@@ -109,10 +106,10 @@ async def until_nothing_moves(firm: Firm, mails: Sequence[str]) -> None:
         return await rests()
 
     async with _connected(firm) as engine:
-        await until(rests, patience, every=0.2)
+        await until(rests, within, every=0.2)
         # Folders other than INBOX are looked at every five seconds, or now.
         await firm.asks("account", "fetch", firm.service.name)
-        await until(fetched, patience, every=0.2)
+        await until(fetched, within, every=0.2)
 
 
 @asynccontextmanager

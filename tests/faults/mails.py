@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from deploy.local import mail_programs
 from deploy.local.mail_programs import Person
-from tests.faults.firm import Firm
+from tests.faults.firm import PATIENCE, Firm
 from tests.faults.looking import (
     id_of,
     seen,
@@ -106,14 +106,20 @@ async def begun(firm: Firm) -> tuple[Dialogue, Post]:
     return older, await mixed(firm, older)
 
 
-async def check(firm: Firm, post: Post, older: Dialogue, parked: Sequence[str] = ()) -> Seen:
+async def check(
+    firm: Firm,
+    post: Post,
+    older: Dialogue,
+    parked: Sequence[str] = (),
+    within: float = PATIENCE,
+) -> Seen:
     """Wait until all is done that these mails cause, and see that it is as it must be.
 
     `parked` are reasons for which the case means something to be parked.
     """
     rest = [mail for mail in post.mails if mail not in older.mails]
     mails = [*older.mails, *rest]
-    await until_nothing_moves(firm, [mail.id for mail in mails])
+    await until_nothing_moves(firm, [mail.id for mail in mails], within)
     tickets = await ticket_numbers(firm) - post.before | {older.number}
     customers = [*post.customers, older.customer]
     await until_delivered(firm, customers)
