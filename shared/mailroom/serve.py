@@ -23,7 +23,7 @@ from faststream.rabbit import RabbitBroker
 from sqlalchemy import func, select
 
 from mailroom import database, ending, http, memory, settings
-from mailroom.messaging import consume
+from mailroom.messaging import consume, presence
 from mailroom.messaging.addresses import vhost_refused
 from mailroom.messaging.failures import database_is_away
 from mailroom.messaging.stopping import end_if_cancelled, leave
@@ -157,8 +157,8 @@ async def _keep_running(service: str, name: str, work: Callable[[], Awaitable[No
 async def _end_who_stands_still(part: _Running) -> None:
     """End what a frozen process of this service holds in the database, for ever."""
     while True:
-        async with part.resources.engine.connect() as connection:
-            if ended := await database.end_who_stands_still(connection):
+        async with presence.begin(part.resources.engine) as tx:
+            if ended := await database.end_who_stands_still(tx):
                 log.warning("ended_who_stood_still", service=part.service.name, sessions=ended)
         await asyncio.sleep(LOOK_EVERY)
 

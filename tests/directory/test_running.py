@@ -4,21 +4,24 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import aio_pika
 import pytest
+from sqlalchemy import make_url
 
 from mailroom.contracts import AccountObserved
 from mailroom.messaging.topology import EXCHANGE
 from tests.directory.conftest import Mailroom
 from tests.installation import Broker
+from tests.messaging.cable import cable
 from tests.waiting import until
 
 
 @asynccontextmanager
-async def serving(environment: dict[str, str]) -> AsyncIterator[None]:
-    """`mailroom serve directory`, ended by SIGTERM."""
+async def serving(environment: dict[str, str], log: int | None = None) -> AsyncIterator[None]:
+    """`mailroom serve directory`, ended by SIGTERM; its log goes to the file of this number."""
     running = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -26,6 +29,7 @@ async def serving(environment: dict[str, str]) -> AsyncIterator[None]:
         "serve",
         "directory",
         env={**environment, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+        stdout=log,
     )
     try:
         yield
@@ -102,3 +106,31 @@ async def observe(fetcher: aio_pika.abc.AbstractConnection, account: UUID, probl
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
     )
     await exchange.publish(message, routing_key=event.routing_key())
+
+
+async def test_while_its_database_is_away_no_work_of_a_service_is_called_broken(
+    installed: Mailroom, tmp_path: Path
+) -> None:
+    log, setting = tmp_path / "log", "MAILROOM_DIRECTORY_DATABASE_URL"
+    url = make_url(installed.environment[setting])
+
+    def told(event: str) -> list[dict[str, object]]:
+        lines = [json.loads(line) for line in log.read_text().split("\n")[:-1]]
+        return [line for line in lines if line["event"] == event]
+
+    async with cable(url.host or "", url.port or 5432) as line:
+        behind = url.set(host="127.0.0.1", port=line.port).render_as_string(hide_password=False)
+        with log.open("w") as file:
+            async with serving({**installed.environment, setting: behind}, file.fileno()):
+                await until(lambda: told("started"), within=30)
+                line.cut()
+                # By the first it leaves a connection that was cut; by the second it gets no other.
+                await until(
+                    lambda: (
+                        [each["task"] for each in told("task_waits_for_database")]
+                        == ["end_who_stands_still"] * 2
+                    ),
+                    within=30,
+                )
+                assert not told("task_failed")
+                await line.mend()
