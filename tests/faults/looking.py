@@ -266,7 +266,9 @@ async def until_delivered(firm: Firm, customers: Sequence[Person]) -> None:
 async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Seen:
     """What these tickets, customers and our Sent folders show."""
     inboxes = {
-        person.address: [Answer(id_of(each), _answered(each)) for each in firm.folder(person)]
+        person.address: [
+            Answer(id_of(each), _answered(each), _taken_as(each)) for each in firm.folder(person)
+        ]
         for person in customers
     }
     ours = (firm.service, firm.sales)
@@ -315,6 +317,13 @@ def _answered(message: EmailMessage) -> str:
     """The Message-ID of what a mail answers; of a mail that had none, its subject."""
     bare = re.sub(r"^Re: | ?\[#[^]]*\]", "", str(message["Subject"]))
     return id_of(message, "In-Reply-To") or bare.strip()
+
+
+def _taken_as(message: EmailMessage) -> str:
+    """Postfix's name for a mail, which no other mail gets."""
+    hops = " ".join(message.get_all("Received", []))
+    (name,) = re.findall(r"\(Postfix\)\s+with\s+\w+\s+id\s+(\w+)", hops)
+    return str(name)
 
 
 def id_of(message: EmailMessage, header: str = "Message-ID") -> str:

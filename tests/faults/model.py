@@ -31,6 +31,9 @@ class Answer:
 
     id: str
     answers: str
+    taken_as: str
+    """What Postfix called it when it took it: the same for what it delivered again by itself,
+    because Dovecot had kept it and died before it said so (RFC 1047)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _of_answers(mails: Sequence[Mail], seen: Seen) -> Iterator[str]:
     about = {mail.id: mail.first for mail in mails}
     got: dict[str, list[str]] = {}
     for writer, inbox in seen.inboxes.items():
-        for answer in inbox:
+        for answer in dict.fromkeys(inbox):
             if answer.answers not in about:
                 yield f"{writer} got {answer.id}, which nobody should have sent"
             # Of two mails of one conversation, the one that came first is answered.

@@ -10,7 +10,7 @@ MORE = Mail("more", ANNA, joins="first")
 MAILS = [FIRST, SECOND, MORE]
 GOOD = Seen(
     tickets={1: ["first", "more"], 2: ["second"]},
-    inboxes={ANNA: [Answer("ack-1", "first")], BERT: [Answer("ack-2", "second")]},
+    inboxes={ANNA: [Answer("ack-1", "first", "A")], BERT: [Answer("ack-2", "second", "B")]},
     sent=["ack-1", "ack-2"],
     doubtful={},
     parked=[],
@@ -40,21 +40,27 @@ def test_it_finds_a_mail_that_stands_twice_in_its_dialogue_or_at_the_wrong_ticke
 def test_it_finds_a_missing_acknowledgement_and_one_too_many() -> None:
     missing = replace(GOOD, inboxes={ANNA: GOOD.inboxes[ANNA], BERT: []})
     assert violations(MAILS, missing) == ["second has 0 acknowledgements, not one: []"]
-    another = [*GOOD.inboxes[BERT], Answer("ack-3", "second")]
+    another = [*GOOD.inboxes[BERT], Answer("ack-3", "second", "C")]
     assert len(violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, BERT: another}))) == 1
-    needless = [*GOOD.inboxes[ANNA], Answer("ack-3", "more")]
+    needless = [*GOOD.inboxes[ANNA], Answer("ack-3", "more", "C")]
     assert violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, ANNA: needless})) == [
         "first has 2 acknowledgements, not one: ['ack-1', 'ack-3']"
     ]
 
 
 def test_an_acknowledgement_may_come_once_more_for_each_time_that_it_is_shown_as_unknown() -> None:
-    twice = replace(GOOD, inboxes={**GOOD.inboxes, BERT: [Answer("ack-2", "second")] * 2})
+    once, again, yet_again = (Answer("ack-2", "second", name) for name in "BCD")
+    twice = replace(GOOD, inboxes={**GOOD.inboxes, BERT: [once, again]})
     assert len(violations(MAILS, twice)) == 1
     told = replace(twice, doubtful={"ack-2": 1})
     assert violations(MAILS, told) == []
-    thrice = replace(told, inboxes={**GOOD.inboxes, BERT: [Answer("ack-2", "second")] * 3})
+    thrice = replace(told, inboxes={**GOOD.inboxes, BERT: [once, again, yet_again]})
     assert len(violations(MAILS, thrice)) == 1
+
+
+def test_what_postfix_delivers_again_was_sent_once() -> None:
+    by_postfix = replace(GOOD, inboxes={**GOOD.inboxes, BERT: [*GOOD.inboxes[BERT]] * 2})
+    assert violations(MAILS, by_postfix) == []
 
 
 def test_it_finds_a_missing_copy_in_sent_and_a_second_one() -> None:
@@ -67,16 +73,16 @@ def test_it_finds_what_is_parked() -> None:
 
 
 def test_of_two_mails_of_a_conversation_either_may_be_acknowledged_and_not_both() -> None:
-    the_later = replace(GOOD, inboxes={**GOOD.inboxes, ANNA: [Answer("ack-1", "more")]})
+    the_later = replace(GOOD, inboxes={**GOOD.inboxes, ANNA: [Answer("ack-1", "more", "A")]})
     assert violations(MAILS, the_later) == []
-    both = [Answer("ack-1", "first"), Answer("ack-3", "more")]
+    both = [Answer("ack-1", "first", "A"), Answer("ack-3", "more", "C")]
     assert len(violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, ANNA: both}))) == 1
 
 
 def test_it_finds_an_answer_to_what_must_not_be_answered_and_one_to_nothing() -> None:
     automatic = [replace(FIRST, is_acknowledged=False), SECOND, MORE]
     assert violations(automatic, GOOD) == ["first is answered by ack-1, and should not be"]
-    unasked = [*GOOD.inboxes[BERT], Answer("ack-3", "nothing")]
+    unasked = [*GOOD.inboxes[BERT], Answer("ack-3", "nothing", "C")]
     assert violations(MAILS, replace(GOOD, inboxes={**GOOD.inboxes, BERT: unasked})) == [
         "bert@customer.test got ack-3, which nobody should have sent"
     ]
