@@ -83,14 +83,15 @@ async def until_nothing_moves(firm: Firm, mails: Sequence[str], within: float = 
     async def rests() -> bool:
         async with engine.connect() as tx:
             moving = {Moving(*row) for query in queries for row in await tx.execute(query)}
-        waits = {one for one in moving if one.due and one.due > firm.now}
+        now = firm.now
+        waits = {one for one in moving if one.due and one.due > now}
         if moving != waits:
             # It may be one that waits which the others wait for, if nothing else gets on.
             since = pictures.setdefault(frozenset(moving), time.monotonic())
             assert waits, moving
             assert time.monotonic() - since > STANDS_STILL, moving - waits
         if waits:
-            firm.pass_time(max(one.due for one in waits if one.due) - firm.now)
+            firm.pass_time(max(one.due for one in waits if one.due) - now)
         return not moving
 
     async def fetched() -> bool:
