@@ -192,8 +192,8 @@ def opened() -> list[Dialogue]:
 
 @pytest.fixture
 def mails(request: pytest.FixtureRequest) -> int:
-    """How many a case brings: what always runs shall be quick."""
-    return 30 if request.node.get_closest_marker("matrix") else 16
+    """How many a case brings, one of each kind at least: what always runs shall be quick."""
+    return 30 if request.node.get_closest_marker("matrix") else 12
 
 
 def _for_tests(it: Operated) -> Operated:

@@ -99,11 +99,11 @@ async def mixed(firm: Firm, older: Dialogue, count: int = 30, seed: int = 0) -> 
     return desk.post
 
 
-async def begun(firm: Firm) -> tuple[Dialogue, Post]:
+async def begun(firm: Firm, count: int = 30) -> tuple[Dialogue, Post]:
     """All services run, a dialogue is open, and mails are written."""
     firm.start_missing()
     older = await open_ticket(firm)
-    return older, await mixed(firm, older)
+    return older, await mixed(firm, older, count)
 
 
 async def check(
@@ -221,15 +221,23 @@ def _guesses(desk: _Desk) -> None:
 
 
 _KINDS: list[Callable[[_Desk], None]] = [
-    *[_asks] * 9,
-    *[_asks_both] * 3,
-    *[_replies] * 3,
+    # One of each, for cases that bring few.
+    _asks,
+    _asks_both,
+    _replies,
     _replies_without_headers,
-    *[_asks_and_adds] * 2,
-    *[_asks_in_html] * 3,
+    _asks_and_adds,
+    _asks_in_html,
     _asks_at_length,
-    *[_is_away] * 2,
+    _is_away,
     _writes_to_many,
     _asks_without_id,
     _guesses,
+    # And what there is more of.
+    *[_asks] * 8,
+    *[_asks_both] * 2,
+    *[_replies] * 2,
+    _asks_and_adds,
+    *[_asks_in_html] * 2,
+    _is_away,
 ]

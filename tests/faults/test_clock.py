@@ -26,11 +26,11 @@ JUMPS = {
     ],
 )
 async def test_each_mail_is_one_ticket_and_each_answer_leaves_once(
-    firm: Firm, jumps: list[timedelta]
+    firm: Firm, mails: int, jumps: list[timedelta]
 ) -> None:
     firm.start_missing()
     older = await open_ticket(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     share = -(-len(post.messages) // (len(jumps) + 1))
     latest = firm.now
     for number, jump in enumerate([*jumps, timedelta()]):

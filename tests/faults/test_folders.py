@@ -130,10 +130,10 @@ MOMENTS: list[Moment] = [_at_rest, _while_it_is_down, _twice_in_a_row]
     [_in_mid_work, *(pytest.param(each, marks=pytest.mark.matrix) for each in MOMENTS)],
 )
 async def test_a_folder_that_is_numbered_anew_brings_no_mail_twice(
-    running: Firm, moment: Moment, *, keeps_uids: bool
+    running: Firm, mails: int, moment: Moment, *, keeps_uids: bool
 ) -> None:
     firm = running
-    older, post = await begun(firm)
+    older, post = await begun(firm, mails)
 
     def changes() -> None:
         if keeps_uids:
@@ -166,11 +166,11 @@ async def through_a_middle(firm: Firm) -> AsyncIterator[Between]:
 
 @pytest.mark.parametrize("everything", [False, pytest.param(True, marks=pytest.mark.matrix)])
 async def test_mails_that_are_expunged_between_search_and_fetch_stop_no_other(
-    new_firm: Firm, *, everything: bool
+    new_firm: Firm, mails: int, *, everything: bool
 ) -> None:
     """Some, or all that came; they are gone as if they had never come."""
     firm = new_firm
-    older, post = await begun(firm)
+    older, post = await begun(firm, mails)
     async with through_a_middle(firm) as middle:
         await until_nothing_moves(firm, [])
         firm.end("fetcher")
@@ -186,8 +186,8 @@ async def test_mails_that_are_expunged_between_search_and_fetch_stop_no_other(
         middle.rule = rule
         firm.start("fetcher")
         await until(lambda: not left, within=PATIENCE)
-        for mails in (post.mails, older.mails):
-            mails[:] = [mail for mail in mails if mail.id not in gone]
+        for written in (post.mails, older.mails):
+            written[:] = [mail for mail in written if mail.id not in gone]
         await check(firm, post, older)
 
 

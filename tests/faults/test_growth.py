@@ -133,7 +133,6 @@ LOOKS = 3
 
 
 LOST = [
-    ("rabbitmq", 3),
     ("postgresql", 3),
     *(pytest.param(server, 100, marks=matrix) for server in COME_BACK),
 ]

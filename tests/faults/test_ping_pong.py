@@ -171,10 +171,10 @@ def responder(firm: Firm, answer: Answer) -> Responder:
     ],
 )
 async def test_a_machine_that_answers_each_mail_gets_one_of_ours(
-    running: Firm, answer: Answer
+    running: Firm, mails: int, answer: Answer
 ) -> None:
     older = await open_ticket(running)
-    post = await mixed(running, older)
+    post = await mixed(running, older, mails)
     machine = responder(running, answer)
     post.customers.append(machine.person)
     question = post.add(_question(machine.person, running.service), machine.person)
@@ -221,6 +221,7 @@ def _question(customer: Person, to: Person) -> EmailMessage:
     return mail_programs.write(customer, [to.address], "Where is it?", "My parcel.\n")
 
 
+@pytest.mark.matrix
 async def test_two_ticket_queues_of_one_firm_do_not_acknowledge_each_other(new_firm: Firm) -> None:
     """Sales writes to service, and a customer to both; each queue would acknowledge by itself."""
     firm = new_firm

@@ -63,13 +63,13 @@ def arrivals(post: Post, firm: Firm) -> int:
 
 
 async def test_twenty_copies_of_each_event_at_once_to_two_replicas_do_what_one_does(
-    quiet: Firm,
+    quiet: Firm, mails: int
 ) -> None:
     firm = quiet
     firm.start_missing()
     older = await open_ticket(firm)
     await rest(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     await firm.gets(*post.messages)
     known = {row.event_id for service in WAY for row in await published(firm, service)}
     names: set[str] = set()
@@ -100,12 +100,12 @@ async def test_twenty_copies_of_each_event_long_after_do_nothing(running: Firm) 
     await check(running, post, older)
 
 
-async def test_all_events_come_in_reverse_order_at_each_stage(quiet: Firm) -> None:
+async def test_all_events_come_in_reverse_order_at_each_stage(quiet: Firm, mails: int) -> None:
     firm = quiet
     firm.start_missing()
     older = await open_ticket(firm)
     await rest(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     await firm.gets(*post.messages)
     await fetches_alone(firm, arrivals(post, firm))
     for service, following in zip(WAY, (*WAY[1:], ""), strict=True):

@@ -33,14 +33,14 @@ KILLS = [
     ],
 )
 async def test_one_of_two_is_killed_at_a_step_and_the_other_goes_on(
-    firm: Firm, service: str, crashpoint: str
+    firm: Firm, mails: int, service: str, crashpoint: str
 ) -> None:
     older = await _opened(firm)
     firm.start(service, crashpoint)
     if service == "sender":
         # Whoever has sent holds the account for a while.
         await open_ticket(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     with firm.second(service):
         await _are_ready(firm, service)
         await firm.gets(*post.messages)
@@ -64,6 +64,7 @@ async def test_one_of_two_is_killed_at_any_moment_and_the_other_goes_on(
         await check(firm, post, older)
 
 
+@pytest.mark.matrix
 async def test_of_two_of_all_services_the_first_are_killed_and_the_others_go_on(
     firm: Firm,
 ) -> None:

@@ -91,7 +91,7 @@ async def scene(chapters: Chapters, turned: Firm) -> AsyncIterator[Scene]:
 async def test_a_round_of_chance_loses_doubles_and_hides_nothing(
     chapters: Chapters, scene: Scene
 ) -> None:
-    await _play(chapters, scene, count=60, seed=SEED)
+    await _play(chapters, scene, count=30, seed=SEED)
 
 
 @pytest.mark.long

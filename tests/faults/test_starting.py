@@ -43,10 +43,10 @@ async def test_all_services_start_at_once_with_mail_waiting(firm: Firm) -> None:
     ],
 )
 async def test_services_start_one_after_another_each_with_mail_waiting(
-    firm: Firm, order: list[str]
+    firm: Firm, mails: int, order: list[str]
 ) -> None:
     older = await _older(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     share = -(-len(post.messages) // len(order))
     for number, name in enumerate(order):
         await firm.gets(*post.messages[number * share :][:share])
@@ -75,7 +75,7 @@ async def test_a_publisher_may_run_days_before_its_consumer_and_never_with_it(
 
 
 async def test_services_wait_for_broker_database_and_migration_and_say_so(
-    unprepared_firm: Firm,
+    unprepared_firm: Firm, mails: int
 ) -> None:
     firm = unprepared_firm
     firm.start_missing()
@@ -92,7 +92,7 @@ async def test_services_wait_for_broker_database_and_migration_and_say_so(
         assert len(told) == len({(line["waits_for"], line["problem"]) for line in told}) >= 2
     await asyncio.to_thread(firm.set_up)
     older = await open_ticket(firm)
-    post = await mixed(firm, older)
+    post = await mixed(firm, older, mails)
     await firm.gets(*post.messages)
     await check(firm, post, older)
 

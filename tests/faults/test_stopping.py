@@ -77,7 +77,7 @@ async def patient(healed: Firm) -> AsyncIterator[Firm]:
 
 
 UNDER_LOAD = [
-    ("each", 5),
+    ("each", 3),
     pytest.param("each", 50, marks=matrix),
     pytest.param("all", 10, marks=matrix),
 ]

@@ -25,7 +25,7 @@ PARKED = desk_messaging.parked
 LIVING = 1_000_000
 """Numbers of living orders begin here."""
 AT_ONCE = 500
-SMALL, LARGE = 3_000, 100_000
+SMALL, LARGE = 1_000, 100_000
 PATIENCE = 60.0
 """Seconds that a living order may take on a busy machine."""
 

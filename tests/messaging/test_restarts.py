@@ -43,6 +43,7 @@ async def world(private: local.Servers, request: pytest.FixtureRequest) -> Async
     await world.close()
 
 
+@pytest.mark.matrix
 async def test_events_survive_a_broker_that_is_stopped_and_started_again(
     world: World, private: local.Servers
 ) -> None:
