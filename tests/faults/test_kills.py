@@ -81,7 +81,7 @@ ALWAYS = {
     ("ticketing", "relay.published"),
     ("sender", "sender.data_answered"),
 }
-"""Between outbox and ledger, broker and outbox, SMTP server and outcome."""
+"""Behind a commit, behind a publication, behind an SMTP server's answer."""
 
 NOBODY_KNOWS = ("sender.sending_committed", "sender.data_answered")
 """Between the two commits around DATA."""
