@@ -133,4 +133,3 @@ async def test_while_its_database_is_away_no_work_of_a_service_is_called_broken(
                     within=30,
                 )
                 assert not told("task_failed")
-                await line.mend()
