@@ -78,10 +78,11 @@ KILLS = {
 }
 ALWAYS = {
     ("fetcher", "fetcher.ledger_committed"),
+    ("ticketing", "handler.committed@ticketing.mail.routed"),
     ("ticketing", "relay.published"),
     ("sender", "sender.data_answered"),
 }
-"""Behind a commit, behind a publication, behind an SMTP server's answer."""
+"""Killed behind a commit, of an event or before its ack; a publication; an SMTP server's answer."""
 
 NOBODY_KNOWS = ("sender.sending_committed", "sender.data_answered")
 """Between the two commits around DATA."""
