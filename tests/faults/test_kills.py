@@ -77,12 +77,12 @@ KILLS = {
     ],
 }
 ALWAYS = {
-    ("fetcher", "fetcher.ledger_committed"),
     ("ticketing", "handler.committed@ticketing.mail.routed"),
     ("ticketing", "relay.published"),
     ("sender", "sender.data_answered"),
 }
-"""Killed behind a commit, of an event or before its ack; a publication; an SMTP server's answer."""
+"""Killed behind a commit and before its ack; behind a publication; behind an SMTP server's answer.
+The fetcher, by test_one_mail.py."""
 
 NOBODY_KNOWS = ("sender.sending_committed", "sender.data_answered")
 """Between the two commits around DATA."""

@@ -89,9 +89,9 @@ async def scene(chapters: Chapters, turned: Firm) -> AsyncIterator[Scene]:
 
 
 async def test_a_round_of_chance_loses_doubles_and_hides_nothing(
-    chapters: Chapters, scene: Scene
+    chapters: Chapters, scene: Scene, mails: int
 ) -> None:
-    await _play(chapters, scene, count=30, seed=SEED)
+    await _play(chapters, scene, count=mails, seed=SEED)
 
 
 @pytest.mark.long
