@@ -1,4 +1,4 @@
-"""The story that demo, smoke and the end-to-end test play: a dialogue with a customer, with proof.
+"""The story that demo and smoke play: a dialogue with a customer, with proof.
 
 Invariant: each line is told only after it was seen to be true, in a mail program's folder or in
 what a command printed; a line that does not come true in time ends the story as NotTrue.
