@@ -4,34 +4,31 @@ Invariant: tests that ask for no server start none, and nothing outlives the run
 runs or distributes the tests holds the servers, and they end with it, even if it is killed.
 """
 
-import asyncio
 import os
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import aio_pika
 import pytest
-from aio_pika.abc import AbstractQueue
 
 from deploy import local
 from tests.imported import imported
 from tests.installation import (
     OWNER,
-    PUBLISHERS,
     Broker,
     Database,
+    all_queues,
+    emptied,
+    in_a_thread,
     installed_services,
     password_of,
-    queues_of,
     service_names,
+    vhost_made,
 )
 from tests.servers import GIVEN, once
 from tests.servers import held as servers_folder
-from tests.waiting import until
 
 _FOLDER = pytest.StashKey[Path]()
 _HELD = pytest.StashKey[ExitStack]()
@@ -136,54 +133,17 @@ def _migrate(database: Database) -> None:
     owner = OwnerSettings.model_validate(
         {"database_url": database.url(OWNER), "broker_url": "amqp://nobody@127.0.0.1/"}
     )
-    _in_a_thread(migrate_database(owner, installed_services()))
+    in_a_thread(migrate_database(owner, installed_services()))
 
 
 @pytest.fixture(scope="session")
 def vhost(rabbitmq: local.Servers, worker_id: str) -> Broker:
     """This worker's vhost, with what `mailroom migrate` declares, and a user for each service."""
-    # Imported here: tests of other things shall not fail, or wait, for it.
-    from mailroom.messaging import topology  # noqa: PLC0415
-
-    services = installed_services()
-    users = [OWNER, *service_names(), *PUBLISHERS]
-    broker = Broker(rabbitmq.rabbitmq, f"mailroom-{worker_id}")
-    definitions = topology.definitions(
-        services, broker.vhost, {user: password_of(user) for user in users}, PUBLISHERS
-    )
-    definitions["permissions"].append(
-        {"vhost": broker.vhost, "user": rabbitmq.rabbitmq.user}
-        | dict.fromkeys(("configure", "write", "read"), ".*")
-    )
-    local.import_definitions(rabbitmq, definitions)
-
-    async def declare() -> None:
-        async with await aio_pika.connect(broker.url(OWNER), timeout=10) as connection:
-            await topology.declare(connection, services)
-
-    _in_a_thread(declare())
-    return broker
+    return vhost_made(rabbitmq, f"mailroom-{worker_id}", installed_services())
 
 
 @pytest.fixture
 async def broker(vhost: Broker) -> Broker:
     """This worker's vhost: nobody consumes, and every queue is empty."""
-    names = [queue for service in installed_services() for queue in queues_of(service)]
-    async with await aio_pika.connect(vhost.admin_url, timeout=10) as connection:
-        channel = await connection.channel()
-        for name in names:
-            queue = await channel.get_queue(name)
-
-            async def unconsumed(queue: AbstractQueue = queue) -> bool:
-                return (await queue.declare()).consumer_count == 0
-
-            # What a consumer held comes back when it has ended, perhaps a moment after its test.
-            await until(unconsumed)
-            await queue.purge()
+    await emptied(vhost, all_queues())
     return vhost
-
-
-def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end; the test's event loop, which may be there already, is left alone."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()

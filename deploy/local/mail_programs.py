@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from functools import cache
+from pathlib import Path
 
 from deploy.local.addresses import Servers
 
@@ -66,8 +68,7 @@ def post(servers: Servers, message: EmailMessage) -> str:
 
 def submit(servers: Servers, sender: Person, message: EmailMessage) -> None:
     """A person's own mail program: log in, submit over TLS, put a copy into Sent."""
-    context = ssl.create_default_context(cafile=servers.ca_file)
-    port = servers.postfix.submissions
+    port, context = servers.postfix.submissions, _trusting(servers.ca_file)
     with smtplib.SMTP_SSL("localhost", port, timeout=30, context=context) as smtp:
         smtp.login(sender.address, sender.password)
         smtp.send_message(message)
@@ -89,11 +90,15 @@ def uids(servers: Servers, owner: Person, name: str = "INBOX") -> list[int]:
 
 @contextmanager
 def _logged_in(servers: Servers, owner: Person) -> Iterator[imaplib.IMAP4_SSL]:
-    context = ssl.create_default_context(cafile=servers.ca_file)
-    port = servers.dovecot.imaps
+    port, context = servers.dovecot.imaps, _trusting(servers.ca_file)
     with imaplib.IMAP4_SSL("localhost", port, timeout=30, ssl_context=context) as imap:
         imap.login(owner.address, owner.password)
         yield imap
+
+
+@cache
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _uids(imap: imaplib.IMAP4_SSL, name: str) -> list[bytes]:

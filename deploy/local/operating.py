@@ -33,6 +33,8 @@ class Operated:
     servers: Servers
     folder: Path
     environment: Mapping[str, str]
+    program: Sequence[str] = (sys.executable, "-m", "mailroom")
+    """What its commands begin with."""
 
     @property
     def log(self) -> Path:
@@ -51,7 +53,7 @@ class CommandFailed(Exception):
 def command(it: Operated, *arguments: str, text: str = "") -> str:
     """What `mailroom ARGUMENTS` prints, given `text` on standard input. Raises CommandFailed."""
     done = subprocess.run(
-        [sys.executable, "-m", "mailroom", *arguments],
+        [*it.program, *arguments],
         input=text,
         capture_output=True,
         text=True,
@@ -82,11 +84,19 @@ def prepared(servers: Servers) -> Operated:
     return it
 
 
-def with_keys(servers: Servers, place: Place, environment: Mapping[str, str]) -> Operated:
-    """Make the keys of an installation, and give its probes a port."""
+def with_keys(
+    servers: Servers,
+    place: Place,
+    environment: Mapping[str, str],
+    run: Callable[..., str] = command,
+) -> Operated:
+    """Make the keys of an installation, and give its probes a port.
+
+    `run` runs a command of Mailroom as `command` does; another way may be a cheaper one.
+    """
     http = f"127.0.0.1:{free_ports(1)[0]}"
     it = Operated(servers, place.folder, {**environment, "MAILROOM_HTTP": http})
-    command(it, "account", "keys", str(place.folder / "keys"))
+    run(it, "account", "keys", str(place.folder / "keys"))
     tag_keys(place.folder / "keys" / "tags")
     return it
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from deploy import local
-from deploy.local.installation import Place, environment
-from deploy.local.operating import with_keys
 from deploy.local.ports import free_ports
 from tests.docs.pages import ROOT
 from tests.docs.terminal import Terminal, plain_environment
-from tests.installation import OWNER, PUBLISHERS, Broker, Database, password_of, service_names
+from tests.installation import Broker, Database, installed
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 """Programs that a reader has, and that must find the private servers here: see there."""
@@ -80,9 +78,7 @@ def operator(
     servers: local.Servers, database: Database, broker: Broker, programs: Path, tmp_path: Path
 ) -> Iterator[Terminal]:
     """Who reads the page of a service, with a new installation of which nothing runs."""
-    place = Place(tmp_path, database.name, broker.vhost)
-    passwords = {name: password_of(name) for name in (OWNER, *service_names(), *PUBLISHERS)}
-    operated = with_keys(servers, place, environment(servers, place, passwords, PUBLISHERS))
+    operated = installed(servers, database, broker, tmp_path)
     terminal = _terminal(servers, tmp_path, programs, **operated.environment)
     yield terminal
     terminal.leave()

@@ -109,4 +109,4 @@ MEANWHILE: dict[str, Callable[[Terminal], None]] = {
 
 
 def _operated(reader: Terminal) -> Operated:
-    return Operated(reader.servers, reader.folder, reader.environment)
+    return Operated(reader.servers, reader.folder, reader.environment, ["mailroom"])

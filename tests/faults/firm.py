@@ -16,15 +16,12 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from uuid import uuid4
 
-from click.testing import CliRunner
-
 from deploy import local
 from deploy.local import guarded, mail_programs
 from deploy.local.mail_programs import Person
 from deploy.local.operating import Operated
-from mailroom.cli import mailroom
 from tests.faults.nursery import Nursery
-from tests.installation import Database, service_names
+from tests.installation import Database, does, service_names
 from tests.waiting import until
 
 PATIENCE = float(os.environ.get("MAILROOM_TEST_PATIENCE", "60"))
@@ -55,10 +52,8 @@ class Firm:
     processes: dict[str, Process] = field(default_factory=dict)
 
     def does(self, *words: str, text: str | None = None) -> str:
-        """What `mailroom WORDS` prints; not in a process of its own, which takes a second."""
-        done = CliRunner(env=self.it.environment).invoke(mailroom, words, input=text)
-        assert done.exit_code == 0, (words, done.output, done.exception)
-        return done.stdout
+        """What `mailroom WORDS` prints."""
+        return does(self.it, *words, text=text)
 
     def set_up(self) -> None:
         """Accounts, their mailboxes, and the ticket queue."""
@@ -196,6 +191,7 @@ class Firm:
         await until(
             lambda: all(len(self._uids(person)) == there for person, there in wanted.items()),
             within=PATIENCE,
+            every=0.1,
         )
 
     def _uids(self, person: Person) -> list[int]:

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from click.testing import CliRunner
 
 from deploy import local
 from deploy.local.operating import Operated
-from mailroom.cli import mailroom
 from tests.forgery.house import House
-from tests.installation import PUBLISHERS, Broker, Database, installed
+from tests.installation import PUBLISHERS, Broker, Database, does, installed
 
 PASSWORD = "a:pass word"
 
@@ -30,15 +28,16 @@ def installation(
         monkeypatch.setenv(name, value)
     for name in ("service", "sales"):
         address = f"{name}@firm.test"
-        _does("mailbox", "add", name, "--address", address)
-        _does(
+        does(it, "mailbox", "add", name, "--address", address)
+        does(
+            it,
             *("account", "add", name, "--mailbox", name, "--address", address, "--no-test"),
             *("--imap", f"imaps://{address}@localhost:9", "--smtp", f"smtps://{address}@localhost"),
             "--password-stdin",
             text=PASSWORD,
         )
-    _does("ticket-queue", "add", "Service", "--mailbox", "service", "--account", "service")
-    _does("publisher", "add", PUBLISHERS[0], "--account", "service")
+    does(it, "ticket-queue", "add", "Service", "--mailbox", "service", "--account", "service")
+    does(it, "publisher", "add", PUBLISHERS[0], "--account", "service")
     return it
 
 
@@ -50,8 +49,3 @@ async def house(installation: Operated, database: Database, broker: Broker) -> A
     await house.begin()
     yield house
     await looking.close()
-
-
-def _does(*words: str, text: str | None = None) -> None:
-    done = CliRunner().invoke(mailroom, words, input=text)
-    assert done.exit_code == 0, (words, done.output, done.exception)

@@ -1,11 +1,8 @@
 """The installation that messaging is tried on: two services of its own, migrated and declared."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import aio_pika
@@ -19,11 +16,19 @@ from deploy import local
 from mailroom.messaging import topology
 from mailroom.messaging.migration import create_messaging_tables
 from mailroom.migrations import grant_schema
-from tests.installation import OWNER, Broker, Database, password_of
+from tests.installation import (
+    OWNER,
+    Broker,
+    Database,
+    emptied,
+    in_a_thread,
+    password_of,
+    queues_of,
+    vhost_made,
+)
 from tests.messaging.clock import Clock
 from tests.messaging.world import SERVICES, World, desk_metadata, orders
 from tests.servers import once
-from tests.waiting import until
 
 FOREIGN = ["erp", "web"]
 NAMES = [service.name for service in SERVICES]
@@ -54,27 +59,9 @@ def _upgrade(connection: Connection) -> None:
             grant_schema(name, f"mailroom_{name}")
 
 
-def define(rabbitmq: local.Servers, broker: Broker) -> None:
-    """Users, permissions, policies, exchanges and queues, as an operator and `mailroom migrate`."""
-    passwords = {user: password_of(user) for user in (OWNER, *NAMES, *FOREIGN)}
-    definitions = topology.definitions(SERVICES, broker.vhost, passwords, FOREIGN)
-    definitions["permissions"].append(
-        {"vhost": broker.vhost, "user": rabbitmq.rabbitmq.user}
-        | dict.fromkeys(("configure", "write", "read"), ".*")
-    )
-    local.import_definitions(rabbitmq, definitions)
-    in_a_thread(declare(broker))
-
-
 async def declare(broker: Broker) -> None:
     async with await aio_pika.connect(broker.url(OWNER), timeout=10) as connection:
         await topology.declare(connection, SERVICES)
-
-
-def in_a_thread(work: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end; the test's event loop, which may be there already, is left alone."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
 
 
 @pytest.fixture(scope="session")
@@ -103,40 +90,26 @@ def database(postgresql: local.Servers, template: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def vhost(rabbitmq: local.Servers, worker_id: str) -> Broker:
     """This worker's vhost."""
-    broker = Broker(rabbitmq.rabbitmq, f"messaging-{worker_id}")
-    define(rabbitmq, broker)
-    return broker
+    return define(rabbitmq, f"messaging-{worker_id}")
+
+
+def define(servers: local.Servers, name: str) -> Broker:
+    """A vhost, as an operator and `mailroom migrate` make it."""
+    return vhost_made(servers, name, SERVICES, FOREIGN)
 
 
 @pytest.fixture
 async def broker(vhost: Broker) -> Broker:
-    """This worker's vhost with new, empty queues."""
-    await renew(vhost)
+    """This worker's vhost: nobody consumes, and every queue is there and empty."""
+    # Some tests remove one.
+    await declare(vhost)
+    await emptied(vhost, [*queues(), topology.BURIED])
     return vhost
 
 
-async def renew(vhost: Broker) -> None:
-    """Delete all queues, when nobody consumes any more, and declare them again."""
-    async with await aio_pika.connect(vhost.url(OWNER), timeout=10) as connection:
-        channel = await connection.channel()
-        for name in [*queues(), topology.BURIED]:
-
-            async def unconsumed(name: str = name) -> bool:
-                queue = await channel.declare_queue(name, passive=True)
-                return queue.declaration_result.consumer_count == 0
-
-            await until(unconsumed)
-            await channel.queue_delete(name)
-    await declare(vhost)
-
-
 def queues() -> list[str]:
-    own = [
-        topology.queue_name(service.name, subscription.contract)
-        for service in SERVICES
-        for subscription in service.subscriptions
-    ]
-    return [*own, *(topology.dead_queue(name) for name in NAMES)]
+    """Of both services."""
+    return [queue for service in SERVICES for queue in queues_of(service)]
 
 
 @pytest.fixture

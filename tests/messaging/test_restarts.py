@@ -25,7 +25,7 @@ def private() -> Iterator[local.Servers]:
     # With fsync: what was confirmed must be there after SIGKILL.
     with local.running(folder, which={"postgresql", "rabbitmq"}) as servers:
         local.create_roles(servers, NAMES, {name: password_of(name) for name in [OWNER, *NAMES]})
-        define(servers, Broker(servers.rabbitmq, "restarts"))
+        define(servers, "restarts")
         yield servers
     local.remove(folder)
 
