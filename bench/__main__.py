@@ -23,11 +23,15 @@ def main() -> None:
         parser.error(f"{min(unknown)!r} is not measured: give one of {', '.join(MEASURED)}")
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     rows: list[Row] = []
-    with staged(SERVICE) as stage:
-        for name in wanted:
-            rows += MEASURED[name](stage)
-    print(table(rows))
-    write(rows, RESULT)
+    try:
+        with staged(SERVICE) as stage:
+            for name in wanted:
+                rows += MEASURED[name](stage)
+                stage.empty_queues()
+    finally:
+        # What was measured before something failed took minutes.
+        print(table(rows))
+        write(rows, RESULT)
 
 
 MEASURED: dict[str, Callable[[Stage], Sequence[Row]]] = {

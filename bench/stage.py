@@ -24,6 +24,7 @@ from deploy.local.ports import free_ports
 from mailroom.service import Service, named
 
 PUBLISHER = "erp"
+_PURGE = "[{ok, _} = rabbit_amqqueue:purge(Queue) || Queue <- rabbit_amqqueue:list()]."
 
 
 class NotInTime(Exception):
@@ -61,6 +62,10 @@ class Stage:
             *("--password-stdin", *options),
             text=person.password,
         )
+
+    def empty_queues(self) -> None:
+        """What was published for services that did not run is nobody's work any more."""
+        local.rabbitmqctl(self.it.servers, "eval", _PURGE)
 
     def pids(self, *services: str) -> dict[str, Pids]:
         """The processes of services that are `serving`, and of all servers."""

@@ -38,10 +38,10 @@ first_valid_uid = 1
 mail_uid = {user}
 mail_gid = {group}
 
-# IDLE connections by the hundred, all from one address; anvil counts them all.
-mail_max_userip_connections = 2000
-default_client_limit = 4000
-default_process_limit = 2000
+# IDLE connections by the thousand, all from one address; anvil counts them all.
+mail_max_userip_connections = 2500
+default_client_limit = 5000
+default_process_limit = 2500
 default_vsz_limit = 1G
 mail_fsync = {mail_fsync}
 
@@ -111,7 +111,7 @@ service imap-login {{
   }}
 }}
 service imap {{
-  process_limit = 2000
+  process_limit = 2500
 }}
 service lmtp {{
   user = {user}
