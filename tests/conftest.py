@@ -4,6 +4,7 @@ Invariant: tests that ask for no server start none, and nothing outlives the run
 runs or distributes the tests holds the servers, and they end with it, even if it is killed.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -53,6 +54,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_HELD].close()
 
 
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: nobody need look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell each worker where the servers are."""
@@ -63,6 +70,13 @@ def pytest_configure_node(node: Any) -> None:
 def worker_id(worker_id: str) -> str:
     """What tells runs apart that share servers: their vhosts are named by it."""
     return os.environ.get("MAILROOM_TEST_WORKER", worker_id)
+
+
+@pytest.fixture(scope="session")
+def run_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share, and no other run: servers may be older."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(pytestconfig, "workerinput") else own
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +96,7 @@ def servers(pytestconfig: pytest.Config) -> local.Servers:
 def postgresql(pytestconfig: pytest.Config) -> local.Servers:
     """PostgreSQL, running, with the roles of all services; it may be the only one."""
     servers = local.started(pytestconfig.stash[_FOLDER], {"postgresql"})
-    with once(servers, "roles") as first:
+    with once(servers.folder, "roles") as first:
         if first:
             names = service_names()
             local.create_roles(
@@ -106,7 +120,7 @@ def dovecot(pytestconfig: pytest.Config) -> local.Servers:
 @pytest.fixture(scope="session")
 def template(postgresql: local.Servers) -> str:
     """The migrated database that all others are copies of; nobody may be connected to it."""
-    with once(postgresql, "template") as first:
+    with once(postgresql.folder, "template") as first:
         if first:
             # A worker that failed may have left a half-migrated one.
             local.drop_database(postgresql, _TEMPLATE)

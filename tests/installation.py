@@ -9,6 +9,7 @@ import os
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,19 @@ PUBLISHERS = ("erp",)
 
 def service_names() -> list[str]:
     """All services, without importing one."""
-    return sorted(entry.name for entry in entry_points(group="mailroom.services"))
+    return [entry.name for entry in _entries()]
 
 
 def installed_services() -> list[Any]:
     """Every `Service`; those that MAILROOM_TEST_SERVICES names (a,b,c), where it is set."""
     chosen = os.environ.get("MAILROOM_TEST_SERVICES", ",".join(service_names())).split(",")
-    entries = sorted(entry_points(group="mailroom.services"), key=lambda entry: entry.name)
-    return [_load(entry) for entry in entries if entry.name in chosen]
+    return [_load(entry) for entry in _entries() if entry.name in chosen]
+
+
+@cache
+def _entries() -> list[EntryPoint]:
+    """Sought once: the metadata of all packages are read for it."""
+    return sorted(entry_points(group="mailroom.services"), key=lambda entry: entry.name)
 
 
 def _load(entry: EntryPoint) -> Any:

@@ -35,10 +35,13 @@ def held() -> Iterator[Path]:
 
 
 @contextmanager
-def once(servers: local.Servers, what: str) -> Iterator[bool]:
-    """True for the first of all workers that asks; the others wait until it is done."""
-    done = servers.folder / f"{what}.done"
-    with (servers.folder / f"{what}.lock").open("w") as lock:
+def once(folder: Path, what: str) -> Iterator[bool]:
+    """True for the first of all workers that asks; the others wait until it is done.
+
+    They share the folder.
+    """
+    done = folder / f"{what}.done"
+    with (folder / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not done.exists()
         done.touch()

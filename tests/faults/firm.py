@@ -183,23 +183,28 @@ class Firm:
         """Customers' mails come by SMTP, and lie in every inbox that they are written to."""
         to = [address.addr_spec for each in messages for address in each["To"].addresses]
         wanted = {
-            person: len(self._uids(person)) + to.count(person.address)
+            person: len(self.uids(person)) + to.count(person.address)
             for person in (self.service, self.sales)
         }
         for message in messages:
             mail_programs.post(self.it.servers, message)
         await until(
-            lambda: all(len(self._uids(person)) == there for person, there in wanted.items()),
+            lambda: all(len(self.uids(person)) == there for person, there in wanted.items()),
             within=PATIENCE,
             every=0.1,
         )
 
-    def _uids(self, person: Person) -> list[int]:
+    def uids(self, person: Person) -> list[int]:
+        """Of what lies in a person's inbox."""
         return mail_programs.uids(self.it.servers, person)
 
     def folder(self, person: Person, name: str = "INBOX") -> list[EmailMessage]:
         """What a person sees in a mail program."""
         return mail_programs.folder(self.it.servers, person, name)
+
+    def headers(self, person: Person, name: str = "INBOX") -> list[EmailMessage]:
+        """Of what lies there, what a mail program lists."""
+        return mail_programs.headers(self.it.servers, person, name)
 
 
 @contextmanager

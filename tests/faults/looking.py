@@ -257,7 +257,7 @@ async def until_delivered(firm: Firm, customers: Sequence[Person]) -> None:
         taken = {(address, message_id) for address, message_id in rows}
 
     def all_lie_there() -> bool:
-        there = {(one.address, id_of(each)) for one in customers for each in firm.folder(one)}
+        there = {(one.address, id_of(each)) for one in customers for each in firm.headers(one)}
         assert not taken - there, taken - there
         return True
 
@@ -268,12 +268,12 @@ async def seen(firm: Firm, tickets: set[int], customers: Sequence[Person]) -> Se
     """What these tickets, customers and our Sent folders show."""
     inboxes = {
         person.address: [
-            Answer(id_of(each), _answered(each), _taken_as(each)) for each in firm.folder(person)
+            Answer(id_of(each), _answered(each), _taken_as(each)) for each in firm.headers(person)
         ]
         for person in customers
     }
     ours = (firm.service, firm.sales)
-    sent = [id_of(each) for person in ours for each in firm.folder(person, "Sent")]
+    sent = [id_of(each) for person in ours for each in firm.headers(person, "Sent")]
     # Mail programs may take their time: PostgreSQL ends who idles in a transaction.
     async with _connected(firm) as engine, engine.connect() as tx:
         dialogues: dict[int, list[str]] = {number: [] for number in tickets}

@@ -68,7 +68,7 @@ async def has_worked(firm: Firm, name: str, within: float = PATIENCE) -> None:
     engine = database.engine(Url(firm.database.superuser_url), "looking", connections=1)
 
     async def done() -> bool:
-        lie = sum(len(firm.folder(each)) for each in (firm.service, firm.sales))
+        lie = sum(len(firm.uids(each)) for each in (firm.service, firm.sales))
         async with engine.connect() as tx:
             assert not queues & set(await tx.scalars(unhandled()))
             if name == "fetcher":

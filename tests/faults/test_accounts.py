@@ -75,7 +75,7 @@ async def test_an_account_that_is_removed_and_added_again_in_mid_work_loses_noth
 
 async def _is_fetched(firm: Firm, person: Person) -> bool:
     """Whether all that lies in the person's inbox is on its way to the router."""
-    there = len(firm.folder(person))
+    there = len(firm.uids(person))
     rows = [
         MailReceived.model_validate_json(row.body)
         for row in await published(firm, "fetcher")

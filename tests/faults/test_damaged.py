@@ -83,7 +83,7 @@ async def test_a_mail_that_no_server_has_any_more_is_parked_and_handled_when_it_
     file.write_bytes(backup)
     await firm.asks("parked", "replay", row["id"])
     assert len(await until(lambda: ticket_numbers(firm), within=PATIENCE)) == 1
-    await until(lambda: len(firm.folder(customer)) == 1, within=PATIENCE)
+    await until(lambda: len(firm.uids(customer)) == 1, within=PATIENCE)
     assert await firm.asks("parked", "list", "--service", "router") == ""
 
 
@@ -123,7 +123,7 @@ async def test_a_mail_of_ours_whose_bytes_are_damaged_is_not_sent_until_they_are
     )
     file.write_bytes(right)
     firm.pass_time(HOUR)
-    await until(lambda: firm.folder(customer), within=PATIENCE)
+    await until(lambda: firm.uids(customer), within=PATIENCE)
     (mail,) = firm.folder(customer)
     assert "on its way" in mail.get_content()
 
@@ -151,7 +151,7 @@ async def test_a_copy_whose_bytes_are_damaged_is_not_filed_and_its_mail_not_sent
 
     await until(told, within=PATIENCE)
     assert firm.folder(firm.service, "Sent") == []
-    assert len(firm.folder(customer)) == 1
+    assert len(firm.uids(customer)) == 1
 
 
 async def test_an_operator_finds_what_is_damaged_and_has_it_brought_or_made_again(

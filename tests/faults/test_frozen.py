@@ -92,7 +92,7 @@ async def test_a_sender_that_was_frozen_within_data_sends_no_more_of_it(
     if copies == 2:
         # The mail has left; only that it was taken is what nobody hears.
         (writer,) = [each for each in post.customers if each.address in str(first["From"])]
-        await until(lambda: firm.folder(writer), within=PATIENCE)
+        await until(lambda: firm.uids(writer), within=PATIENCE)
     firm.freeze("sender")
     with firm.second("sender"):
         await firm.gets(*rest)

@@ -236,7 +236,7 @@ async def test_two_ticket_queues_of_one_firm_do_not_acknowledge_each_other(new_f
     name, _, domain = firm.sales.address.partition("@")
     asks_for_an_answer_to_sales["Reply-To"] = f"{name}+case@{domain}"
     mail_programs.submit(firm.it.servers, firm.sales, colleague)
-    await until(lambda: len(firm.folder(firm.service)) == 2, within=PATIENCE)
+    await until(lambda: len(firm.uids(firm.service)) == 2, within=PATIENCE)
     await firm.gets(*post.messages, asks_for_an_answer_to_sales)
     for each in (colleague, asks_for_an_answer_to_sales):
         post.mails.append(Mail(id_of(each), firm.sales.address, is_acknowledged=False))
@@ -255,9 +255,9 @@ async def test_two_installations_that_write_to_each_other_do_not_acknowledge_the
     older = await open_ticket(here)
     post = await mixed(here, older)
     question = _question(there.service, here.service)
-    before = len(here.folder(here.service))
+    before = len(here.uids(here.service))
     mail_programs.submit(there.it.servers, there.service, question)
-    await until(lambda: len(here.folder(here.service)) > before, within=PATIENCE)
+    await until(lambda: len(here.uids(here.service)) > before, within=PATIENCE)
     await here.gets(*post.messages)
     post.customers.append(there.service)
     post.mails.append(Mail(id_of(question), there.service.address))

@@ -21,6 +21,6 @@ async def test_one_mail_that_is_sent_twice_is_seen_as_two(firm: Firm) -> None:
     message = mail_programs.write(firm.service, [customer.address], "Once?", "Twice.\n")
     for _ in range(2):
         mail_programs.post(firm.it.servers, message)
-    await until(lambda: len(firm.folder(customer)) == 2, within=PATIENCE)
+    await until(lambda: len(firm.uids(customer)) == 2, within=PATIENCE)
     there = await seen(firm, set(), [customer])
     assert len(set(there.inboxes[customer.address])) == 2

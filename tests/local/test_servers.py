@@ -25,7 +25,14 @@ def listen(port: int) -> socket.socket:
     return taken
 
 
-@pytest.mark.parametrize("name", sorted(local.ALL))
+STARTS_SLOWLY = "rabbitmq"
+EACH = [
+    pytest.param(name, marks=pytest.mark.matrix if name == STARTS_SLOWLY else ())
+    for name in sorted(local.ALL)
+]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_a_port_that_another_program_took_is_replaced(folder: Path, name: local.ServerName) -> None:
     with local.prepared(folder, fsync=False) as chosen:
         port = max(getattr(chosen, name).ports)

@@ -67,7 +67,7 @@ async def declare(broker: Broker) -> None:
 @pytest.fixture(scope="session")
 def template(postgresql: local.Servers) -> str:
     """A migrated database of both services, to be copied."""
-    with once(postgresql, _TEMPLATE) as first:
+    with once(postgresql.folder, _TEMPLATE) as first:
         if first:
             # A worker that failed may have left a half-migrated one.
             local.drop_database(postgresql, _TEMPLATE)
@@ -90,12 +90,7 @@ def database(postgresql: local.Servers, template: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def vhost(rabbitmq: local.Servers, worker_id: str) -> Broker:
     """This worker's vhost."""
-    return define(rabbitmq, f"messaging-{worker_id}")
-
-
-def define(servers: local.Servers, name: str) -> Broker:
-    """A vhost, as an operator and `mailroom migrate` make it."""
-    return vhost_made(servers, name, SERVICES, FOREIGN)
+    return vhost_made(rabbitmq, f"messaging-{worker_id}", SERVICES, FOREIGN)
 
 
 @pytest.fixture

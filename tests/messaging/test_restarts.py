@@ -12,10 +12,10 @@ import pytest
 from deploy import local
 from mailroom.messaging.publishing import open_channel, publish
 from mailroom.messaging.relay import BrokerStalled, relay_once
-from tests.installation import OWNER, Broker, Database, password_of
-from tests.messaging.conftest import NAMES, define, migrate, queues
+from tests.installation import OWNER, Broker, Database, password_of, vhost_made
+from tests.messaging.conftest import FOREIGN, NAMES, migrate, queues
 from tests.messaging.test_consume import taken
-from tests.messaging.world import DESK, ORDERS, SHOP, OrderPlaced, World, shop_messaging
+from tests.messaging.world import DESK, ORDERS, SERVICES, SHOP, OrderPlaced, World, shop_messaging
 from tests.waiting import until
 
 
@@ -25,7 +25,7 @@ def private() -> Iterator[local.Servers]:
     # With fsync: what was confirmed must be there after SIGKILL.
     with local.running(folder, which={"postgresql", "rabbitmq"}) as servers:
         local.create_roles(servers, NAMES, {name: password_of(name) for name in [OWNER, *NAMES]})
-        define(servers, "restarts")
+        vhost_made(servers, "restarts", SERVICES, FOREIGN)
         yield servers
     local.remove(folder)
 
