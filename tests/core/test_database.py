@@ -87,6 +87,8 @@ async def test_who_prepared_a_statement_and_stands_still_is_ended(database: Data
             assert await end_who_stands_still(looking, within=0) == 0
             assert await slow == 1
         await looking.execute(text("INSERT INTO note VALUES (2)"))
+        # Its end comes a moment later than that it let go of the lock.
+        await until(driver.is_closed)
         with pytest.raises(DBAPIError) as ended:
             await still.execute(text("SELECT 1"))
     assert ended.value.connection_invalidated
