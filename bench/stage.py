@@ -24,7 +24,6 @@ from deploy.local.ports import free_ports
 from mailroom.service import Service, named
 
 PUBLISHER = "erp"
-_PURGE = "[{ok, _} = rabbit_amqqueue:purge(Queue) || Queue <- rabbit_amqqueue:list()]."
 
 
 class NotInTime(Exception):
@@ -65,7 +64,7 @@ class Stage:
 
     def empty_queues(self) -> None:
         """What was published for services that did not run is nobody's work any more."""
-        local.rabbitmqctl(self.it.servers, "eval", _PURGE)
+        local.purge_queues(self.it.servers)
 
     def pids(self, *services: str) -> dict[str, Pids]:
         """The processes of services that are `serving`, and of all servers."""

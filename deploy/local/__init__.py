@@ -34,6 +34,7 @@ from deploy.local.rabbitmq import (
     DefinitionsIncomplete,
     RabbitmqctlFailed,
     import_definitions,
+    purge_queues,
     rabbitmqctl,
 )
 from deploy.local.servers import (
@@ -80,6 +81,7 @@ __all__ = [
     "load",
     "prepared",
     "processes",
+    "purge_queues",
     "rabbitmqctl",
     "remove",
     "remove_mail_user",

@@ -139,6 +139,12 @@ def rabbitmqctl(servers: Servers, *arguments: str, stdin: str = "") -> str:
     return done.stdout
 
 
+def purge_queues(servers: Servers) -> None:
+    """Drop what waits in any queue of any vhost; what a consumer holds stays his."""
+    each = "[{ok, _} = rabbit_amqqueue:purge(Queue) || Queue <- rabbit_amqqueue:list()]."
+    rabbitmqctl(servers, "eval", each)
+
+
 def _one_cpu() -> list[str]:
     """What runs an Erlang machine on one CPU.
 

@@ -31,7 +31,6 @@ from tests.installation import (
 )
 
 _OWN_TEMPLATE = "mailroom"
-_PURGE = "[{ok, _} = rabbit_amqqueue:purge(Queue) || Queue <- rabbit_amqqueue:list()]."
 _LINES = 60
 """Of each service's log, what a failed test shows."""
 
@@ -173,7 +172,7 @@ def exposed_firm(own: OwnServers, shared: Operated, name: str, born: Nursery) ->
         yield firm
     # What a failed test has left in the queues would not be understood by the next firm.
     own.heal()
-    local.rabbitmqctl(own.servers, "eval", _PURGE)
+    local.purge_queues(own.servers)
 
 
 @pytest.fixture(scope="module")
