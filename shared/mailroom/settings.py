@@ -48,7 +48,8 @@ class CommonSettings(BaseSettings):
     )
     tls_ca_file: Path | None = Field(
         default=None,
-        description="PEM file of certificate authorities of mail servers, beside the system's",
+        description="PEM file of certificate authorities of mail servers, beside the system's; "
+        "read at start",
     )
     http: str = Field(
         default="127.0.0.1:0",

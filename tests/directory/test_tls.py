@@ -26,6 +26,12 @@ def test_an_own_authority_is_trusted_beside_the_systems_not_instead(tmp_path: Pa
     assert ours == tls.client_context().cert_store_stats()["x509_ca"] + 1
 
 
+def test_a_process_reads_all_authorities_once(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca_file))
+    assert tls.client_context(ca_file) is tls.client_context(ca_file)
+
+
 def test_name_and_certificate_are_verified() -> None:
     context = tls.client_context()
     assert context.check_hostname

@@ -67,8 +67,7 @@ class Login:
 async def connect(login: Login, context: ssl.SSLContext, limit: float = LIMIT) -> Connection:
     """A connection that is logged in. End it with `logout`, or `close` when in trouble.
 
-    `context` is `mailroom.tls.client_context(…)`; make one and share it, each holds all
-    authorities. Raises ImapFailure of the class that fits.
+    `context` is `mailroom.tls.client_context(…)`. Raises ImapFailure of the class that fits.
     """
     connection = await _greeted(login, context, limit)
     try:
