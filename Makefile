@@ -54,7 +54,7 @@ lint: .venv/ready ## style, and which part may import which
 	@$(BIN)/lint-imports
 
 types: .venv/ready ## mypy, strict
-	@$(BIN)/mypy shared services deploy bench tests docs
+	@$(BIN)/mypy --num-workers auto shared services deploy bench tests docs
 
 format: .venv/ready ## put the code into shape
 	@$(BIN)/ruff check --quiet --fix .
@@ -95,6 +95,8 @@ clean: ## remove .venv and what tools left behind
 
 .venv/ready: .venv/locked pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@# Else each start compiles anew where PYTHONDONTWRITEBYTECODE is set: 0.2 s of 1.5.
+	@$(BIN)/python -m compileall -q shared services
 	@touch $@
 
 # An environment of its own: nothing of it is Mailroom's.
