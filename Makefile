@@ -57,7 +57,7 @@ types: .venv/ready ## mypy, strict
 	@$(BIN)/mypy --num-workers auto shared services deploy bench tests docs
 
 format: .venv/ready ## put the code into shape
-	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
 
 contracts: .venv/ready ## make docs/contracts from the models; refuses to narrow one

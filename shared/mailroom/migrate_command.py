@@ -12,7 +12,7 @@ from mailroom.service import named
 
 @click.command("migrate")
 def migrate_command() -> None:
-    """Bring all schemas up to date, then declare the broker's exchanges and queues.
+    """Prepare database and broker. Brings schemas up to date, then declares exchanges and queues.
 
     Run it before any service of a new version starts. Running it again, or twice at once, is safe.
     """

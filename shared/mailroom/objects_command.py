@@ -29,11 +29,16 @@ def objects_() -> None:
 
 
 @objects_.command("check")
-@click.option("--service", "name", help="what one service wrote; else all whose settings are set")
+@click.option(
+    "--service",
+    "name",
+    metavar="SERVICE",
+    help="what one service wrote; else all whose settings are set",
+)
 @click.option("--repair", is_flag=True, help="have what is damaged brought or made again")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a damaged one")
 def check_command(name: str | None, *, repair: bool, as_json: bool) -> None:
-    """Read every object that a service refers to, and name those that are damaged.
+    """Find damaged objects. Reads every object that a service refers to.
 
     The exit code is 1 if there are any. The store and the databases are read whole: give it a quiet
     hour.

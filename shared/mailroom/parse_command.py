@@ -14,7 +14,7 @@ from mailroom.mime import Address, Mail, read
 @click.option("--json", "as_json", is_flag=True, required=True, help="One JSON object a line.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 def parse(files: tuple[str, ...], *, as_json: bool) -> None:  # noqa: ARG001 (the only form so far)
-    """Print what each mail says: one JSON object a line, in the order of the files."""
+    """Print what each mail says. One JSON object a line, in the order of the files."""
     for name in files:
         try:
             raw = Path(name).read_bytes()

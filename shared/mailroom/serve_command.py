@@ -10,7 +10,7 @@ from mailroom.service import ServiceUnknown, named
 @click.command("serve")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…|all")
 def serve_command(names: tuple[str, ...]) -> None:
-    """Run services in this process until SIGTERM or Ctrl-C.
+    """Run services until SIGTERM or Ctrl-C. All of them in this process.
 
     One service a process is usual on Kubernetes; `all` suits a small firm.
     """

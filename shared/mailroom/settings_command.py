@@ -28,7 +28,7 @@ _CHOICES = re.compile(r"\^\((\w+(?:\|\w+)+)\)\$")
 
 @click.command("settings")
 def settings_command() -> None:
-    """Print the reference of all settings, as Markdown: variable, meaning, default, bounds."""
+    """Print the reference of all settings. As Markdown: variable, meaning, default, bounds."""
     click.echo(reference(named(["all"])))
 
 

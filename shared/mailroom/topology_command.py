@@ -19,10 +19,10 @@ from mailroom.service import named
     multiple=True,
     type=(str, click.File()),
     metavar="NAME PASSWORD-FILE",
-    help="broker user of another ERP system, that may publish commands",
+    help="broker user of another ERP system, that may publish commands; repeatable",
 )
 def topology_command(publishers: tuple[tuple[str, TextIO], ...]) -> None:
-    """Print RabbitMQ definitions for `rabbitmqctl import_definitions`.
+    """Print definitions for RabbitMQ. Give them to `rabbitmqctl import_definitions`.
 
     Users, permissions and policies of the virtual host in MAILROOM_OWNER_BROKER_URL. Passwords are
     those of the broker URLs in the environment; only their hashes are printed.

@@ -70,7 +70,7 @@ def as_text(steps: Sequence[TraceStep]) -> str:
 @click.argument("message_id")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 def trace_command(message_id: str, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """Print the way of the mail with this MESSAGE_ID through all services, with times in UTC.
+    """Print the way of the mail MESSAGE_ID. Through all services, with times in UTC.
 
     The exit code is 2 if none has seen it.
     """

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Protocol
@@ -169,6 +170,34 @@ def test_help_names_every_command(mailroom: Mailroom) -> None:
     told = mailroom("--help").stdout
     for command in ("account", "migrate", "parked", "serve", "ticket", "trace"):
         assert f"\n  {command} " in told
+
+
+def _all_below(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from _all_below(command, f"{path} {name}")
+
+
+def test_a_list_of_commands_says_what_each_does_and_breaks_off_in_none() -> None:
+    longest = 45  # of click, at the width of any terminal
+    told = {name: each.get_short_help_str(longest) for name, each in _all_below(cli.mailroom)}
+    assert len(told) > 50
+    assert [name for name, words in told.items() if not words or words.endswith("...")] == []
+
+
+def test_help_says_what_may_be_given_more_than_once() -> None:
+    options = [
+        (name, option)
+        for name, command in _all_below(cli.mailroom)
+        for option in command.params
+        if isinstance(option, click.Option) and option.multiple
+    ]
+    assert options
+    assert [name for name, option in options if "repeatable" not in (option.help or "")] == []
 
 
 def test_a_broken_extension_is_told_and_disturbs_no_other_command() -> None:

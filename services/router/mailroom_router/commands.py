@@ -36,11 +36,20 @@ def rule() -> None:
 
 def _conditions(command: Any) -> Any:
     options = [
-        click.option("--account", help="the mail came through this account"),
-        click.option("--from", "from_pattern", help="pattern of the sender's address"),
-        click.option("--to", "to_pattern", help="pattern of an address it is for (also Cc)"),
-        click.option("--subject", "subject_pattern", help="pattern of the subject"),
-        click.option("--header", help="'Name: pattern' of any header field"),
+        click.option("--account", metavar="ACCOUNT", help="the mail came through this account"),
+        click.option(
+            "--from", "from_pattern", metavar="PATTERN", help="pattern of the sender's address"
+        ),
+        click.option(
+            "--to",
+            "to_pattern",
+            metavar="PATTERN",
+            help="pattern of an address it is for (also Cc)",
+        ),
+        click.option(
+            "--subject", "subject_pattern", metavar="PATTERN", help="pattern of the subject"
+        ),
+        click.option("--header", metavar="FIELD", help="'Name: pattern' of any header field"),
         click.option(
             "--position", type=click.IntRange(0, 1_000_000), help="lower is asked earlier"
         ),
@@ -56,10 +65,10 @@ def _conditions(command: Any) -> Any:
 
 @rule.command("add")
 @click.argument("name")
-@click.option("--mailbox", required=True, help="where the mail goes")
+@click.option("--mailbox", required=True, metavar="MAILBOX", help="where the mail goes")
 @_conditions
 def add(name: str, **given: Any) -> None:
-    """Add the rule NAME, behind all others unless --position says where."""
+    """Add the rule NAME. It stands behind all others unless --position says where."""
 
     async def work() -> None:
         async with connected(RouterSettings) as (tx, _):
@@ -74,11 +83,11 @@ def add(name: str, **given: Any) -> None:
 
 @rule.command("change")
 @click.argument("name")
-@click.option("--name", "new_name", help="another name")
-@click.option("--mailbox", help="where the mail goes")
+@click.option("--name", "new_name", metavar="NAME", help="call it so from now on")
+@click.option("--mailbox", metavar="MAILBOX", help="where the mail goes")
 @_conditions
 def change(name: str, new_name: str | None, **given: Any) -> None:
-    """Change the rule NAME; an empty condition (--subject '') is taken away."""
+    """Change the rule NAME. An empty condition (--subject '') is taken away."""
 
     async def work() -> None:
         async with connected(RouterSettings) as (tx, _):
@@ -106,7 +115,7 @@ def remove(name: str) -> None:
 @rule.command("list")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 def list_(as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """List all rules in the order in which they are asked."""
+    """List all rules, in the order of asking."""
 
     async def work() -> None:
         async with connected(RouterSettings) as (tx, _):
@@ -133,10 +142,15 @@ def show(name: str) -> None:
 
 @rule.command("test")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--account", required=True, help="as if the mail came through this account")
+@click.option(
+    "--account",
+    required=True,
+    metavar="ACCOUNT",
+    help="as if the mail came through this account",
+)
 @click.option("--sent", is_flag=True, help="as if it lay in the account's Sent folder")
 def test(file: Path, account: str, sent: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """Say where the mail in FILE would go, and why; nothing is stored."""
+    """Say where the mail in FILE would go. Says why, and stores nothing."""
 
     mail = mime.read(file.read_bytes())
 

@@ -35,13 +35,14 @@ def attachment() -> None:
 @attachment.command("add")
 @click.option(
     "--publisher",
+    metavar="PUBLISHER",
     default=PUBLISHER,
     show_default=True,
     help="whose upload it is: no other publisher can attach it",
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 def add(publisher: str, files: tuple[Path, ...]) -> None:
-    """Upload files for a publisher, to be attached by their hash.
+    """Upload files for a publisher's mails. They are attached by their hash.
 
     Prints a line of JSON for each, as it stands in `attachments` of a request.
     """

@@ -56,7 +56,7 @@ SENT, REFUSED, NO_OUTCOME = 0, 1, 3
     help="wait for the outcome, 60 seconds unless another number is given, and print it",
 )
 def send(files: tuple[Path, ...], seconds: float | None) -> None:
-    """Send the mail that standard input asks for: one `mail.send` request as JSON.
+    """Send a mail. Standard input has its `mail.send` request, as JSON.
 
     Prints its idempotency key; without one in the request, a new one. With --wait the exit code is
     0 for a mail that was sent, 1 for one that was refused or failed, 3 where there was no outcome

@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 @click.group()
 def sent() -> None:
-    """Mails that were asked for, and what became of them."""
+    """Mails that were asked for. What became of each, and what is held."""
 
 
 @sent.command("list")
@@ -51,7 +51,7 @@ def list_(state: str | None, limit: int, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("mail", metavar="MAIL|KEY")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object")
 def show(mail: str, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """Show one request, by mail id or idempotency key: each recipient, each try, its copy."""
+    """Show one request. By mail id or idempotency key: each recipient, each try, its copy."""
     shown = run(_one(mail))
     if as_json:
         click.echo(_json(shown))
@@ -71,7 +71,7 @@ def show(mail: str, as_json: bool) -> None:  # noqa: FBT001 -- click passes opti
 )
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line")
 def rejected(limit: int, as_json: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """List requests that were wrong, the newest first, with each wrong field."""
+    """List requests that were wrong. The newest come first, with each wrong field."""
     for row in run(_rejected(limit)):
         if as_json:
             click.echo(_json(row))
@@ -85,7 +85,7 @@ def rejected(limit: int, as_json: bool) -> None:  # noqa: FBT001 -- click passes
 @click.argument("mail", metavar="MAIL|KEY")
 @click.argument("word", type=click.Choice(get_args(Word)))
 def release(mail: str, word: Word) -> None:
-    """End the hold of a mail of which nobody knows whether it left.
+    """End the hold of an unknown mail. Nobody knows whether it left.
 
     `again` sends it once more, with the same Message-ID. `arrived` takes it for sent, and `dropped`
     for lost: neither sends anything to those recipients. Whom the server refused for now is tried

@@ -38,7 +38,7 @@ _ADDRESS = re.compile(r"[^\s@<>,;:\"()\\]{1,64}@[^\s@<>,;:\"()\\]{1,189}")
 
 @click.group()
 def ticket() -> None:
-    """Tickets: what customers wrote, what was answered, and what became of it."""
+    """Dialogues with customers. What they wrote, what was answered, and what became of it."""
 
 
 @ticket.command("list")
@@ -70,7 +70,7 @@ def list_(queue: str | None, state: str | None, limit: int, json_: bool) -> None
 @click.argument("number")
 @click.option("--json", "json_", is_flag=True, help="one JSON object")
 def show(number: str, json_: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """Show the whole dialogue of ticket NUMBER: mails, why they are here, what became of ours."""
+    """Show the whole dialogue of ticket NUMBER. Mails, why they are here, what became of ours."""
 
     async def work() -> tuple[Dialogue, str, Mapping[str, str]]:
         async with connected(TicketingSettings) as (tx, settings):
@@ -97,10 +97,12 @@ async def _texts(shown: Dialogue) -> Mapping[str, str]:
 @ticket.command("reply")
 @click.argument("number")
 @click.option("--file", type=click.Path(path_type=Path), help="the text; else standard input")
-@click.option("--cc", multiple=True, metavar="ADDRESS", help="gets a copy, and takes part")
+@click.option(
+    "--cc", multiple=True, metavar="ADDRESS", help="gets a copy, and takes part; repeatable"
+)
 @click.option("--key", metavar="KEY", help="the same key never sends twice; else made of the reply")
 def reply_(number: str, file: Path | None, cc: tuple[str, ...], key: str | None) -> None:
-    """Answer the customer of ticket NUMBER: text from a file, standard input or an editor."""
+    """Answer the customer of ticket NUMBER. Text from a file, standard input or an editor."""
     text = _written(file)
     copies = [_address(each) for each in cc]
     if key is not None and not 0 < len(key) <= 100:

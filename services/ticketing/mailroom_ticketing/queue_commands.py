@@ -25,13 +25,15 @@ _language = click.Choice(["de", "en"])
 
 @click.group("ticket-queue")
 def ticket_queue() -> None:
-    """Ticket queues: fed by mailboxes, answering from an account."""
+    """Where tickets wait. Fed by mailboxes, answering from an account."""
 
 
 @ticket_queue.command("add")
 @click.argument("name")
-@click.option("--mailbox", "mailboxes", multiple=True, metavar="MAILBOX", help="feeds it")
-@click.option("--account", required=True, help="its answers leave from here")
+@click.option(
+    "--mailbox", "mailboxes", multiple=True, metavar="MAILBOX", help="feeds it; repeatable"
+)
+@click.option("--account", required=True, metavar="ACCOUNT", help="its answers leave from here")
 @click.option("--language", type=_language, default="en", show_default=True, help="of its answers")
 @click.option("--acknowledge/--silent", default=True, help="answer new tickets by itself (default)")
 def add(name: str, mailboxes: tuple[str, ...], **given: Any) -> None:
@@ -52,15 +54,19 @@ def add(name: str, mailboxes: tuple[str, ...], **given: Any) -> None:
 @ticket_queue.command("change")
 @click.argument("name")
 @click.option("--name", "new_name", metavar="NAME", help="call it so from now on")
-@click.option("--add-mailbox", "added", multiple=True, metavar="MAILBOX", help="feeds it too")
-@click.option("--drop-mailbox", "dropped", multiple=True, metavar="MAILBOX", help="no more")
-@click.option("--account", help="its answers leave from here")
+@click.option(
+    "--add-mailbox", "added", multiple=True, metavar="MAILBOX", help="feeds it too; repeatable"
+)
+@click.option(
+    "--drop-mailbox", "dropped", multiple=True, metavar="MAILBOX", help="no more; repeatable"
+)
+@click.option("--account", metavar="ACCOUNT", help="its answers leave from here")
 @click.option("--language", type=_language, help="of its answers")
 @click.option("--acknowledge/--silent", default=None, help="answer new tickets by itself, or not")
 def change(
     name: str, new_name: str | None, added: tuple[str, ...], dropped: tuple[str, ...], **given: Any
 ) -> None:
-    """Change the ticket queue NAME; its tickets stay."""
+    """Change the ticket queue NAME. Its tickets stay."""
 
     async def work() -> None:
         async with connected(TicketingSettings) as (tx, _):
@@ -83,7 +89,7 @@ def change(
 @ticket_queue.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove the ticket queue NAME, if it never had a ticket."""
+    """Remove the ticket queue NAME. It must never have had a ticket."""
 
     async def work() -> None:
         async with connected(TicketingSettings) as (tx, _):

@@ -18,7 +18,7 @@ OURS = ["directory", "fetcher", "router", "sender", "ticketing"]
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--check", is_flag=True, help="write nothing; fail if a file would differ")
 def contracts_command(folder: Path, check: bool) -> None:  # noqa: FBT001 -- click passes options so
-    """Write JSON Schema and AsyncAPI 3.0 of every contract into FOLDER.
+    """Write every contract into FOLDER. As JSON Schema, and as AsyncAPI 3.0.
 
     A field that readers rely on is neither removed nor narrowed: that is refused, with its name.
     """

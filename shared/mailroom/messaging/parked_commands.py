@@ -33,15 +33,17 @@ as_json = click.option("--json", "as_json", is_flag=True, help="one JSON object 
 def some_of_them(command: F) -> F:
     """Options that choose among parked events."""
     words = "whose reason has these words, in any case; … or * stands for anything"
-    command = click.option("--reason", help=words)(command)
-    command = click.option("--queue", help="of one queue: router.mail.received …")(command)
+    command = click.option("--reason", metavar="WORDS", help=words)(command)
+    command = click.option("--queue", metavar="QUEUE", help="of one queue: router.mail.received …")(
+        command
+    )
     services = "only of this service; otherwise of all whose settings are set"
-    return click.option("--service", "name", help=services)(command)
+    return click.option("--service", "name", metavar="SERVICE", help=services)(command)
 
 
 @click.group("parked")
 def parked() -> None:
-    """Events that could not be handled: look at them, replay or drop them."""
+    """Events that could not be handled. Look at them, replay or drop them."""
 
 
 @parked.command("list")
@@ -58,7 +60,7 @@ def parked() -> None:
 def list_command(
     name: str | None, queue: str | None, reason: str | None, limit: int, skip: int, *, as_json: bool
 ) -> None:
-    """List parked events, the latest last: of all services whose settings are set."""
+    """List parked events, the latest last. Of all services whose settings are set."""
     which = Which(queue, reason)
     found, total = run(_latest(_services(name), which, skip + limit))
     for service, row in found[: max(len(found) - skip, 0)][-limit:]:
@@ -75,7 +77,7 @@ def list_command(
 def count_command(
     name: str | None, queue: str | None, reason: str | None, *, as_json: bool
 ) -> None:
-    """Count parked events by queue and reason, the most first.
+    """Count parked events by queue and reason. The most come first.
 
     Reasons that differ in numbers and ids alone are one, with … in their place.
     """
@@ -97,7 +99,7 @@ def count_command(
 @click.argument("id_", metavar="ID")
 @as_json
 def show_command(id_: str, *, as_json: bool) -> None:
-    """Show one parked event, whole: why, where the code stood, and its bytes."""
+    """Show one parked event, whole. Why it is, where the code stood, and its bytes."""
     service, number = _parse(id_)
     row = run(_one(service, number))
     told = _summary(service, row) | {"headers": row.headers, "traceback": row.traceback}
@@ -157,7 +159,7 @@ def replay_command(
 def drop_command(
     ids: tuple[str, ...], name: str | None, queue: str | None, reason: str | None, *, yes: bool
 ) -> None:
-    """Forget parked events, for good: by their ids, or all that the options choose."""
+    """Forget parked events, for good. Give their ids, or the options that choose them."""
     _either(ids, name, queue, reason)
     chosen, which = [_parse(id_) for id_ in ids], Which(queue, reason)
     services = [] if ids else _services(name)

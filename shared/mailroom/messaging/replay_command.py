@@ -13,11 +13,17 @@ from mailroom.service import ServiceUnknown, named
 
 
 @click.command("replay")
-@click.option("--service", "service", required=True, help="the service that published them")
-@click.option("--since", required=True, help="ISO 8601: 2025-06-01 or 2025-06-01T12:00+02:00")
-@click.option("--name", "names", multiple=True, help="only these events: mail.routed …; may repeat")
+@click.option(
+    "--service", "service", required=True, metavar="SERVICE", help="the service that published them"
+)
+@click.option(
+    "--since", required=True, metavar="TIME", help="ISO 8601: 2025-06-01 or 2025-06-01T12:00+02:00"
+)
+@click.option(
+    "--name", "names", multiple=True, metavar="EVENT", help="only this: mail.routed …; repeatable"
+)
 def replay_command(service: str, since: str, names: tuple[str, ...]) -> None:
-    """Publish again what a service published, with the same event ids.
+    """Publish again what a service published. Event ids stay the same.
 
     Consumers that had an event know it by its id, and do nothing. 200 a second are published, so
     that what is new does not wait behind them.

@@ -27,7 +27,7 @@ _OPTIONS = (
         "folders",
         multiple=True,
         metavar="NAME[=ROLE]",
-        help="to read, role inbox, sent, junk, archive or other; "
+        help="to read, role inbox, sent, junk, archive or other; repeatable; "
         "without any: INBOX and the server's Sent",
     ),
     click.option(

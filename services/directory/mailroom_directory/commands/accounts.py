@@ -32,7 +32,7 @@ from mailroom_directory.settings import DirectorySettings
 
 @click.group()
 def account() -> None:
-    """Logins at mail servers: where mail is fetched from and sent by."""
+    """Logins at mail servers. Mail is fetched from them, and sent by them."""
 
 
 add_list_show_remove(account, "account", COLUMNS, complete)
@@ -67,7 +67,7 @@ class _New:
 @password_options
 @_no_test
 def add(name: str, **options: Any) -> None:
-    """Add an account: log in, seal the password, store it."""
+    """Add an account. Logs in, seals the password and stores it."""
     with refusing():
         account_options.required(options, "mailbox", "address")
         at = clock.now()
@@ -88,7 +88,7 @@ def add(name: str, **options: Any) -> None:
 @password_options
 @_no_test
 def change(name: str, **options: Any) -> None:
-    """Change an account; an empty value clears a field, and --folder replaces all folders.
+    """Change an account. An empty value clears a field, and --folder replaces all folders.
 
     To move it to another host or user, its password is needed again.
     """
@@ -115,7 +115,7 @@ def change(name: str, **options: Any) -> None:
 @account.command("fetch")
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Fetch now, whatever interval and calendar say."""
+    """Fetch now. Neither interval nor calendar is waited for."""
     run(_fetch(name))
     click.echo(f"account {name} is being fetched; `mailroom account show {name}` says how it went")
 
@@ -124,7 +124,7 @@ def fetch(name: str) -> None:
 @click.argument("name")
 @password_options
 def try_(name: str, **options: Any) -> None:
-    """Log in to an account's servers, list its folders, and say what is wrong.
+    """Log in to an account's servers. Lists its folders, and says what is wrong.
 
     The password is asked for: nobody but fetcher and sender can open the stored one.
     """
@@ -141,7 +141,7 @@ def try_(name: str, **options: Any) -> None:
 @account.command("keys")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def make_keys(folder: Path) -> None:
-    """Make keys to seal passwords with, in FOLDER; older ones there stay in the ring."""
+    """Make keys to seal passwords with. Older ones in FOLDER stay in the ring."""
     with refusing():
         made = keys.make(folder)
     click.echo(f"public key    {made.public}: MAILROOM_DIRECTORY_SEAL_KEY_FILE of the directory")

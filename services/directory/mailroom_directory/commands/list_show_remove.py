@@ -37,7 +37,7 @@ def add_list_show_remove(
         for line in map(as_json, found) if json_ else table(found, columns):
             click.echo(line)
 
-    @group.command("show", help=f"Show all that is known of a {kind}.")
+    @group.command("show", help=f"Show the {kind} NAME.")
     @click.argument("name")
     @json_option
     def show(name: str, json_: bool) -> None:  # noqa: FBT001 -- click passes options so
@@ -45,7 +45,7 @@ def add_list_show_remove(
         for line in [as_json(found)] if json_ else fields(found):
             click.echo(line)
 
-    @group.command("remove", help=f"Remove a {kind} that nothing else needs.")
+    @group.command("remove", help=f"Remove the {kind} NAME. Nothing else may need it.")
     @click.argument("name")
     def remove(name: str) -> None:
         run(_remove(kind, name))

@@ -16,13 +16,15 @@ from mailroom_directory.fields import FieldRefused
 
 @click.group()
 def mailbox() -> None:
-    """Where mail is kept for people: central for groups, private for one user."""
+    """Where mail is kept for people. Central for groups, private for one user."""
 
 
 add_list_show_remove(mailbox, "mailbox", ["name", "kind", "owner", "addresses", "accounts"])
 
-_read = click.option("--read", multiple=True, metavar="GROUP", help="may read its mail")
-_write = click.option("--write", multiple=True, metavar="GROUP", help="may read, answer and move")
+_read = click.option("--read", multiple=True, metavar="GROUP", help="may read its mail; repeatable")
+_write = click.option(
+    "--write", multiple=True, metavar="GROUP", help="may read, answer and move; repeatable"
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class _Rights:
 
 @mailbox.command("add")
 @click.argument("name")
-@click.option("--address", "addresses", multiple=True, metavar="ADDRESS", help="mail to it")
+@click.option(
+    "--address", "addresses", multiple=True, metavar="ADDRESS", help="mail to it; repeatable"
+)
 @click.option("--owner", metavar="USER", help="makes it this user's private mailbox")
 @_read
 @_write
@@ -45,7 +49,7 @@ def add(
     read: tuple[str, ...],
     write: tuple[str, ...],
 ) -> None:
-    """Add a mailbox: central, or with --owner a private one."""
+    """Add a mailbox. It is central, or with --owner a private one."""
     run(_add(name, addresses, owner, _Rights(read, write)))
     click.echo(f"mailbox {name} added")
 
@@ -67,11 +71,17 @@ async def _add(name: str, addresses: Sequence[str], owner: str | None, rights: _
 @click.argument("name")
 @click.option("--name", "new_name", metavar="NAME", help="call the mailbox so from now on")
 @click.option("--owner", metavar="USER", help="of a private mailbox, from now on")
-@click.option("--add-address", "added", multiple=True, metavar="ADDRESS", help="mail to it")
-@click.option("--drop-address", "dropped", multiple=True, metavar="ADDRESS", help="no more")
+@click.option(
+    "--add-address", "added", multiple=True, metavar="ADDRESS", help="mail to it; repeatable"
+)
+@click.option(
+    "--drop-address", "dropped", multiple=True, metavar="ADDRESS", help="no more; repeatable"
+)
 @_read
 @_write
-@click.option("--revoke", multiple=True, metavar="GROUP", help="has no right on it any more")
+@click.option(
+    "--revoke", multiple=True, metavar="GROUP", help="has no right on it any more; repeatable"
+)
 def change_(name: str, **options: Any) -> None:
     """Change a mailbox. What is central stays central."""
     run(_change(name, options))

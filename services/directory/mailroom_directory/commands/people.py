@@ -56,7 +56,7 @@ async def _add_user(name: str, display_name: str, address: str | None) -> None:
 def change_user(
     name: str, new_name: str | None, display_name: str | None, address: str | None
 ) -> None:
-    """Change a user; an empty value clears a field."""
+    """Change a user. An empty value clears a field."""
     run(_change_user(name, new_name, display_name, address))
     click.echo(f"user {name} changed")
 
@@ -77,8 +77,12 @@ async def _change_user(
         change.changed("user", found["id"])
 
 
-_add = click.option("--add", "added", multiple=True, metavar="USER", help="a new member")
-_drop = click.option("--drop", "dropped", multiple=True, metavar="USER", help="no more a member")
+_add = click.option(
+    "--add", "added", multiple=True, metavar="USER", help="a new member; repeatable"
+)
+_drop = click.option(
+    "--drop", "dropped", multiple=True, metavar="USER", help="no more a member; repeatable"
+)
 
 
 @group.command("add")

@@ -15,7 +15,7 @@ from mailroom_directory.fields import FieldRefused
 
 @click.group()
 def publisher() -> None:
-    """Broker users of other programs, and the accounts they may send with."""
+    """Other programs that have mail sent. Their users, and the accounts they may send with."""
 
 
 add_list_show_remove(publisher, "publisher", ["name", "accounts"])
@@ -23,7 +23,9 @@ add_list_show_remove(publisher, "publisher", ["name", "accounts"])
 
 @publisher.command("add")
 @click.argument("name")
-@click.option("--account", "added", multiple=True, metavar="ACCOUNT", help="may send with it")
+@click.option(
+    "--account", "added", multiple=True, metavar="ACCOUNT", help="may send with it; repeatable"
+)
 def add(name: str, added: tuple[str, ...]) -> None:
     """Let the broker user NAME have mail sent."""
     run(_add(name, added))
@@ -41,8 +43,12 @@ async def _add(name: str, added: Sequence[str]) -> None:
 @publisher.command("change")
 @click.argument("name")
 @click.option("--name", "new_name", metavar="NAME", help="the broker user's new name")
-@click.option("--add-account", "added", multiple=True, metavar="ACCOUNT", help="may send with it")
-@click.option("--drop-account", "dropped", multiple=True, metavar="ACCOUNT", help="may no more")
+@click.option(
+    "--add-account", "added", multiple=True, metavar="ACCOUNT", help="may send with it; repeatable"
+)
+@click.option(
+    "--drop-account", "dropped", multiple=True, metavar="ACCOUNT", help="may no more; repeatable"
+)
 def change_(
     name: str, new_name: str | None, added: tuple[str, ...], dropped: tuple[str, ...]
 ) -> None:
