@@ -20,6 +20,8 @@ from mailroom import database, settings
 
 T = TypeVar("T")
 S = TypeVar("S", bound=settings.ServiceSettings)
+_SHOWN = 120
+"""Characters of a refused value."""
 
 
 class Refusal(click.ClickException):
@@ -29,8 +31,10 @@ class Refusal(click.ClickException):
 
 
 def refuse(field: str, value: object, remedy: str) -> Refusal:
-    """To raise: `mailroom: <field> '<value>': <remedy>`, exit code 2."""
-    return Refusal(f"{field} {str(value)!r}: {remedy}")
+    """To raise: `mailroom: <field> '<value>': <remedy>`, exit code 2. A long value is cut short."""
+    told = str(value)
+    shown = told if len(told) <= _SHOWN else f"{told[:_SHOWN]}…"
+    return Refusal(f"{field} {shown!r}: {remedy}")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -115,7 +119,7 @@ def main() -> None:
     except click.Abort:
         _end("stopped", 130)
     except click.ClickException as refusal:
-        _end(refusal.format_message(), 2)
+        _end(_mistake(refusal), 2)
     except settings.SettingsRefused as refusal:
         _end(str(refusal), 2)
     except DBAPIError as failed:
@@ -126,6 +130,13 @@ def main() -> None:
         _end(f"{failed or 'no answer in time'}: is the server running, and its URL right?", 1)
     except OSError as failed:
         _end(str(failed), 1)
+
+
+def _mistake(refusal: click.ClickException) -> str:
+    told = refusal.format_message()
+    if isinstance(refusal, click.UsageError) and refusal.ctx is not None:
+        return f"{told.rstrip('.')}; `{refusal.ctx.command_path} --help` says what to give"
+    return told
 
 
 def _remedy_of(failed: DBAPIError) -> str:

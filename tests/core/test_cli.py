@@ -166,6 +166,13 @@ def test_garbage_is_collected_once_the_command_is_loaded() -> None:
     assert (done.returncode, done.stdout) == (2, "True\n")
 
 
+def test_whoever_misspells_a_command_is_told_what_lists_them(mailroom: Mailroom) -> None:
+    done = mailroom("tickets")
+    assert (done.returncode, done.stdout) == (2, "")
+    words = "No such command 'tickets'; `mailroom --help` says what to give"
+    assert done.stderr == f"mailroom: {words}\n"
+
+
 def test_help_names_every_command(mailroom: Mailroom) -> None:
     told = mailroom("--help").stdout
     for command in ("account", "migrate", "parked", "serve", "ticket", "trace"):

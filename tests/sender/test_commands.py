@@ -46,10 +46,20 @@ BAD = {
     "a field that is none": (b'{"account": "a", "sbject": "x"}', "sbject 'x': no such field"),
     "a wrong type": (b'{"account": 7, "to": "anna"}', "account '7': "),
     "all that is wrong": (b'{"account": 7, "to": "anna"}', "; to 'anna': "),
-    "a field missing": (b"{}", "account '': Field required"),
+    "a field missing": (b"{}", "account '': is needed"),
     "a text that is too long": (
         json.dumps({"account": "a", "text": "x" * (INLINE_LIMIT + 1)}).encode(),
         "text 'xxx",
+    ),
+    "a recipient that is none": (
+        json.dumps({"account": "a", "to": to("anna"), "subject": "a\nb", "text": "x"}).encode(),
+        "to.0.address 'anna': ",
+    ),
+    "a line break in the subject": (
+        json.dumps(
+            {"account": "a", "to": to("a@b.example"), "subject": "a\nb", "text": "x"}
+        ).encode(),
+        r"subject 'a\nb': leave out control characters",
     ),
     "two sources": (
         b'{"account": "a", "attachments": [{"filename": "f", "type": "a/b"}]}',

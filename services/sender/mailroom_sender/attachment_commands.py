@@ -17,7 +17,6 @@ from mailroom.cli import connected, refuse, run
 from mailroom.contracts import ObjectRef
 from mailroom_sender import store
 from mailroom_sender.settings import SenderSettings
-from mailroom_sender.validation import shown
 
 PUBLISHER = "sender"
 """Whose name requests from the shell carry: whoever has the sender's database role may send with
@@ -48,7 +47,7 @@ def add(publisher: str, files: tuple[Path, ...]) -> None:
     """
     if not _NAME.fullmatch(publisher):
         remedy = "1 to 63 letters, digits and . _ @ + -, a letter or digit first"
-        raise refuse("--publisher", shown(publisher), remedy)
+        raise refuse("--publisher", publisher, remedy)
     for line in run(_added(publisher, files)):
         click.echo(line)
 
@@ -80,5 +79,5 @@ def _read(file: Path, limit: int) -> bytes:
         content = opened.read(limit + 1)
     if len(content) > limit:
         remedy = f"has more than {limit} bytes, which attachments have together at most"
-        raise refuse("FILE", shown(file.name), f"{remedy} (MAILROOM_SENDER_SIZE_LIMIT_MB)")
+        raise refuse("FILE", file.name, f"{remedy} (MAILROOM_SENDER_SIZE_LIMIT_MB)")
     return content

@@ -1,7 +1,7 @@
 """`mailroom send`: asking for a mail from a shell; `sent` and `attachment` stand beside it.
 
 Invariant: it publishes `mail.send` as any program does, through the sender's outbox and in its
-name; the running service accepts or rejects it.
+name; the running service accepts or rejects it. What is wrong by itself is refused here already.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from sqlalchemy import select
 
+from mailroom import clock
 from mailroom.cli import Refusal, connected, refuse, run
 from mailroom.contracts import MailSend
 from mailroom.messaging import outbox
@@ -29,7 +30,7 @@ from mailroom_sender.requests import Request
 from mailroom_sender.sent_commands import sent, wrong_fields
 from mailroom_sender.settings import SenderSettings
 from mailroom_sender.tables import rejections
-from mailroom_sender.validation import shown
+from mailroom_sender.validation import faults_of_itself, shown
 
 __all__ = ["attachment", "send", "sent"]
 
@@ -78,29 +79,32 @@ def read_request(body: bytes, attachments: Sequence[dict[str, Any]]) -> MailSend
         asked = from_json(body)
     except ValueError as wrong:
         remedy = f"no JSON ({wrong}); give one object, a mail.send request"
-        raise refuse("standard input", shown(body.decode("utf-8", "replace")), remedy) from None
+        raise refuse("standard input", body.decode("utf-8", "replace"), remedy) from None
     if not isinstance(asked, dict):
-        raise refuse("standard input", shown(json.dumps(asked)), "give one JSON object")
+        raise refuse("standard input", json.dumps(asked), "give one JSON object")
     if unknown := sorted(asked.keys() - MailSend.model_fields.keys()):
         known = ", ".join(MailSend.model_fields)
-        raise refuse(
-            shown(unknown[0]), shown(asked[unknown[0]]), f"no such field; there are {known}"
-        )
+        remedy = f"no such field; there are {known}"
+        raise refuse(shown(unknown[0]), asked[unknown[0]], remedy)
     asked.setdefault("idempotency_key", str(uuid4()))
     if attachments:
         asked["attachments"] = [*(asked.get("attachments") or []), *attachments]
     try:
-        return MailSend.model_validate_json(json.dumps(asked))
+        request = MailSend.model_validate_json(json.dumps(asked))
     except ValidationError as invalid:
         raise Refusal("; ".join(_faults(invalid))) from None
+    if errors := faults_of_itself(request, clock.now()):
+        raise Refusal(wrong_fields([each.model_dump() for each in errors]))
+    return request
 
 
 def _faults(invalid: ValidationError) -> list[str]:
     faults = []
     for error in invalid.errors(include_url=False):
         field = ".".join(str(part) for part in error["loc"])
-        value = "" if error["type"] == "missing" else shown(error["input"])
-        faults.append(f"{field} {value!r}: {error['msg']}")
+        is_missing = error["type"] == "missing"
+        value, remedy = ("", "is needed") if is_missing else (shown(error["input"]), error["msg"])
+        faults.append(f"{field} '{value}': {remedy}")
     return faults
 
 

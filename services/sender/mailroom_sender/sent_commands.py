@@ -212,7 +212,7 @@ def _line(row: Row) -> str:
 
 def wrong_fields(errors: Sequence[Mapping[str, str]]) -> str:
     """The errors of a rejection in one line, fit for a terminal."""
-    return one_line("; ".join(f"{e['field']} {e['value']!r}: {e['remedy']}" for e in errors))
+    return one_line("; ".join(f"{e['field']} '{e['value']}': {e['remedy']}" for e in errors))
 
 
 def _json(row: Row) -> str:

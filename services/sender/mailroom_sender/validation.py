@@ -55,18 +55,21 @@ def faults(
 
     `size_limit` is in bytes, of all attachments together.
     """
-    return tuple(
-        error
-        for errors in (
-            _key(request, content_hash, known),
-            _account(request, known),
-            _recipients(request),
-            _header_values(request),
-            _body(request),
-            _attachments(request, known, size_limit),
-            _times(request, now),
-        )
-        for error in errors
+    return (
+        *_key(request, content_hash, known),
+        *_account(request, known),
+        *faults_of_itself(request, now),
+        *_attachments(request, known, size_limit),
+    )
+
+
+def faults_of_itself(request: MailSend, now: datetime) -> tuple[FieldError, ...]:
+    """What is wrong whatever accounts, files and earlier requests there are."""
+    return (
+        *_recipients(request),
+        *_header_values(request),
+        *_body(request),
+        *_times(request, now),
     )
 
 
@@ -95,8 +98,6 @@ def _wrong(field: str, value: object, remedy: str) -> FieldError:
 
 
 def _key(request: MailSend, content_hash: str, known: Known) -> Iterator[FieldError]:
-    if has_control(request.idempotency_key):
-        yield _wrong("idempotency_key", request.idempotency_key, "leave out control characters")
     if known.earlier_hash is not None and known.earlier_hash != content_hash:
         yield _wrong(
             "idempotency_key",
@@ -123,6 +124,7 @@ def _recipients(request: MailSend) -> Iterator[FieldError]:
 
 
 def _header_values(request: MailSend) -> Iterator[FieldError]:
+    yield from _no_control("idempotency_key", request.idempotency_key)
     yield from _no_control("subject", request.subject)
     if request.answers is not None:
         yield from _no_control("answers.message_id", request.answers.message_id or "")
