@@ -20,6 +20,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from mailroom import waiting
+
 GONE = frozenset(
     {
         "57P01",  # admin_shutdown
@@ -144,7 +146,7 @@ async def showing_life(tx: AsyncConnection, every: float = LIFE_EVERY) -> AsyncI
     ended = asyncio.Event()
 
     async def show() -> None:
-        while not await is_set(ended, within=every):
+        while not await waiting.is_set(ended, within=every):
             async with one_at_a_time:
                 await connection.driver_connection.execute("SELECT 1")
 
@@ -156,15 +158,6 @@ async def showing_life(tx: AsyncConnection, every: float = LIFE_EVERY) -> AsyncI
         ended.set()
         # What was wrong with the connection, whoever works on it hears for himself.
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def is_set(event: asyncio.Event, within: float) -> bool:
-    """Wait for an event for so many seconds; whether it is set."""
-    try:
-        async with asyncio.timeout(within):
-            return await event.wait()
-    except TimeoutError:
-        return False
 
 
 def _milliseconds(seconds: float) -> str:

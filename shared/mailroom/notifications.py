@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 from pydantic_core import Url
 
-from mailroom import database
+from mailroom import database, waiting
 from mailroom.messaging.failures import describe
 from mailroom.messaging.stopping import end_if_cancelled
 
@@ -50,7 +50,7 @@ async def listen(
             async with _connected(url, application) as (connection, gone):
                 await connection.add_listener(channel, lambda *message: heard(message[3]))
                 begun()
-                while not await database.is_set(gone, within=CHECK_EVERY):
+                while not await waiting.is_set(gone, within=CHECK_EVERY):
                     await connection.execute("SELECT 1", timeout=CHECK_EVERY)
         except _AWAY as away:
             log.info("listening_interrupted", application=application, problem=describe(away))

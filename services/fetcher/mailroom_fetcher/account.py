@@ -15,7 +15,7 @@ from datetime import datetime
 
 import structlog
 
-from mailroom import clock, directory, imap
+from mailroom import clock, directory, imap, waiting
 from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account, UnsealKeys
 from mailroom.messaging import outbox
@@ -119,7 +119,7 @@ async def _rest(here: Attendance, seconds: float) -> None:
     # A password that no key opens is told without waiting for anything: others have their turn.
     await asyncio.sleep(0)
     while (left := ends - time.monotonic()) > 0 and not here.wake.is_set():
-        await _sleep(min(left, SIGN_OF_LIFE), here.wake)
+        await waiting.is_set(here.wake, within=min(left, SIGN_OF_LIFE))
         await _show_life(here)
     _heed(here)
 
@@ -136,14 +136,6 @@ async def _show_life(here: Attendance) -> None:
     """Tell once an hour that the account is attended to, as it fared when last looked at."""
     if here.standing is not None:
         await report(here, here.standing.problem)
-
-
-async def _sleep(seconds: float, wake: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(max(seconds, 0)):
-            await wake.wait()
-    except TimeoutError:
-        return
 
 
 async def report(here: Attendance, problem: str) -> None:
@@ -272,7 +264,7 @@ async def _wait(here: Attendance, connection: imap.Connection, due: datetime) ->
     pause = (due - clock.now()).total_seconds()
     if pause > KEEP_OPEN:
         return False
-    await _sleep(pause, here.wake)
+    await waiting.is_set(here.wake, within=pause)
     return True
 
 

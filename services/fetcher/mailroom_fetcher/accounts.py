@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom import clock, directory, tls
+from mailroom import clock, directory, tls, waiting
 from mailroom.crashpoints import crashpoint
 from mailroom.directory import Account
 from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
@@ -112,11 +112,7 @@ async def _take_turn(supervisor: Supervisor) -> None:
         log.warning("turn_missed", problem=describe(away))
     else:
         supervisor.shared.database_answers.set()
-    try:
-        async with asyncio.timeout(length / 3):
-            await supervisor.turn.wait()
-    except TimeoutError:
-        return
+    await waiting.is_set(supervisor.turn, within=length / 3)
 
 
 async def _share_out(supervisor: Supervisor) -> None:

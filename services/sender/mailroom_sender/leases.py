@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, DateTime, Select, bindparam, exists, or_, 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mailroom import clock
+from mailroom import clock, waiting
 from mailroom.crashpoints import crashpoint
 from mailroom.messaging.failures import DatabaseAway, database_is_away, describe
 from mailroom.messaging.presence import begin
@@ -105,7 +105,7 @@ async def attend(resources: Resources[SenderSettings], work: Work, run: Run) -> 
                 crashpoint("sender.lease_taken", work)
                 attended.held[lease.account] = lease
                 group.create_task(_hold(resources, lease, run, attended))
-            await _until(heard, resources.settings.poll_seconds)
+            await waiting.is_set(heard, within=resources.settings.poll_seconds)
 
 
 async def fence(tx: AsyncConnection, lease: Lease) -> None:
@@ -143,18 +143,10 @@ async def while_held(lease: Lease) -> AsyncIterator[None]:
 
 async def woken(lease: Lease, seconds: float) -> bool:
     """Wait until something is due, `seconds` at most; whether it is."""
-    if not await _until(lease.wake, seconds):
+    if not await waiting.is_set(lease.wake, within=seconds):
         return False
     lease.wake.clear()
     return True
-
-
-async def _until(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
 
 
 async def _take(

@@ -22,7 +22,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
-from mailroom import clock, notifications
+from mailroom import clock, notifications, waiting
 from mailroom.crashpoints import crashpoint
 from mailroom.database import may_idle
 from mailroom.messaging import outbox, publishing
@@ -127,11 +127,7 @@ async def _relay_while_connected(
         # After less than a window nothing is due, or somebody tells of it.
         while await to_its_end(relay_once(service, resources, publish)) == WINDOW:
             end_if_cancelled()
-        try:
-            async with asyncio.timeout(POLL):
-                await woken.wait()
-        except TimeoutError:
-            continue
+        await waiting.is_set(woken, within=POLL)
 
 
 async def relay_once(
