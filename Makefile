@@ -1,5 +1,5 @@
 # Everything a person or CI calls. Works where there are only Python >= 3.11, make and git: Debian
-# packages come by apt, Python packages from requirements.lock into .venv.
+# packages come by apt, Python packages from requirements-dev.lock into .venv.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -12,6 +12,8 @@ PYTHON := $(shell for each in python3 /usr/bin/python3 python3.13 python3.12 pyt
 	&& command -v $$each && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-input
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
 PEER := bench/peers/django_helpdesk
 ARGS ?=
 ROUNDS ?= 300
@@ -67,14 +69,11 @@ check: .venv/ready ## are the generated files what the code says?
 	@$(BIN)/mailroom contracts --check docs/contracts
 	@$(BIN)/mailroom settings | diff docs/settings.md -
 
-lock: .venv/ready ## choose versions anew: requirements.lock from pyproject.toml, with hashes
+lock: .venv/ready ## choose versions anew from pyproject.toml, with hashes: requirements.lock, requirements-dev.lock
 	@$(PIP) uv
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
-		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
-		--output-file requirements.lock pyproject.toml
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
-		--output-file $(PEER)/requirements.lock $(PEER)/requirements.txt
+	@$(LOCK) --extra build --output-file requirements.lock pyproject.toml
+	@$(LOCK) --all-extras --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@$(LOCK) --output-file $(PEER)/requirements.lock $(PEER)/requirements.txt
 
 packages: ## install the Debian packages that are missing: servers, python3-venv
 	$(if $(PYTHON),,@echo 'mailroom: Python 3.11 or newer is needed, as python3' >&2; exit 2)
@@ -85,12 +84,12 @@ clean: ## remove .venv and what tools left behind
 
 # Made anew when the lock changes, so that nothing stays in it that the lock does not name. The
 # files named here are written last: what was interrupted is begun again.
-.venv/locked: requirements.lock
+.venv/locked: requirements-dev.lock
 	@$(MAKE) --no-print-directory packages
-	@echo 'Making .venv from requirements.lock …'
+	@echo 'Making .venv from requirements-dev.lock …'
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
-	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .venv/ready: .venv/locked pyproject.toml
