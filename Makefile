@@ -69,7 +69,7 @@ check: .venv/ready ## are the generated files what the code says?
 	@$(BIN)/mailroom contracts --check docs/contracts
 	@$(BIN)/mailroom settings | diff docs/settings.md -
 
-lock: .venv/ready ## choose versions anew from pyproject.toml, with hashes: requirements.lock, requirements-dev.lock
+lock: .venv/ready ## choose versions anew: both lock files, with hashes, from pyproject.toml
 	@$(PIP) uv
 	@$(LOCK) --extra build --output-file requirements.lock pyproject.toml
 	@$(LOCK) --all-extras --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml

@@ -54,11 +54,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_HELD].close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who needs servers of its own comes first: one worker gets them all, and starts those once."""
-    items.sort(key=lambda item: "own" not in getattr(item, "fixturenames", ()))
-
-
 def pytest_collection_finish() -> None:
     """What is there now stays to the end: nobody need look through it again and again."""
     gc.collect()

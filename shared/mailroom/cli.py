@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mailroom import database, settings
+from mailroom.printing import one_line
 
 T = TypeVar("T")
 S = TypeVar("S", bound=settings.ServiceSettings)
@@ -146,5 +147,5 @@ def _remedy_of(failed: DBAPIError) -> str:
 
 
 def _end(line: str, code: int) -> None:
-    click.echo(f"mailroom: {' '.join(line.split())}", err=True)
+    click.echo(f"mailroom: {one_line(line)}", err=True)
     sys.exit(code)

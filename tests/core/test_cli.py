@@ -179,6 +179,18 @@ def test_help_names_every_command(mailroom: Mailroom) -> None:
         assert f"\n  {command} " in told
 
 
+def test_no_servers_words_drive_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: object) -> None:
+        raise ConnectionError("no \x1b[2J\r\nhere")
+
+    monkeypatch.setattr(cli, "mailroom", refused)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err.startswith("mailroom: no ·[2J here: ")
+
+
 def _all_below(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -190,7 +202,7 @@ def _all_below(group: click.Group, path: str = "") -> Iterator[tuple[str, click.
 
 
 def test_a_list_of_commands_says_what_each_does_and_breaks_off_in_none() -> None:
-    longest = 45  # of click, at the width of any terminal
+    longest = 45  # what is left beside the longest name on a terminal of 65 columns
     told = {name: each.get_short_help_str(longest) for name, each in _all_below(cli.mailroom)}
     assert len(told) > 50
     assert [name for name, words in told.items() if not words or words.endswith("...")] == []

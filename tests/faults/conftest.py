@@ -36,10 +36,14 @@ _LINES = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What `make test-faults` runs, beside what is marked `matrix` anywhere."""
+    """Mark what `make test-faults` runs, beside what is marked `matrix` anywhere.
+
+    Who needs servers of its own comes first: one worker gets them all, and starts those once.
+    """
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.fault)
+    items.sort(key=lambda item: "own" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,3 +1,4 @@
+import os
 from typing import Any
 
 import aio_pika
@@ -47,6 +48,12 @@ def imported(rabbitmq: local.Servers) -> local.Servers:
 
 def url(servers: local.Servers, user: str, password: str) -> str:
     return f"amqp://{user}:{password}@{servers.rabbitmq.host}:{servers.rabbitmq.port}/{VHOST}"
+
+
+def test_a_node_runs_on_one_cpu(rabbitmq: local.Servers) -> None:
+    """On two it takes half as long again to start, and to relay."""
+    told = local.rabbitmqctl(rabbitmq, "eval", "os:getpid().")
+    assert len(os.sched_getaffinity(int(told.strip().strip('"')))) == 1
 
 
 async def test_imported_definitions_are_in_force_at_once(imported: local.Servers) -> None:

@@ -67,7 +67,7 @@ def faults_of_itself(request: MailSend, now: datetime) -> tuple[FieldError, ...]
     """What is wrong whatever accounts, files and earlier requests there are."""
     return (
         *_recipients(request),
-        *_header_values(request),
+        *_control_characters(request),
         *_body(request),
         *_times(request, now),
     )
@@ -123,7 +123,7 @@ def _recipients(request: MailSend) -> Iterator[FieldError]:
             yield from _no_control(f"{field}.{number}.name", address.name)
 
 
-def _header_values(request: MailSend) -> Iterator[FieldError]:
+def _control_characters(request: MailSend) -> Iterator[FieldError]:
     yield from _no_control("idempotency_key", request.idempotency_key)
     yield from _no_control("subject", request.subject)
     if request.answers is not None:
